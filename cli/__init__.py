@@ -1,0 +1,1 @@
+"""The command line: parse, call, print. Installed as the package cslm_cli."""

@@ -1,0 +1,1 @@
+"""Raw speech, text and translations → units, audited mixes and shards. Never imports fairseq2."""

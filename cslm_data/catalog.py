@@ -1,0 +1,172 @@
+"""The DuckDB catalog: small tables in one file, views over every artefact of the workspace.
+
+Whoever writes holds the workspace's catalog lock; long work (quantize, shards, training) does not:
+it reads its plan, closes the catalog, and leaves its results in files that the views find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from cslm_data.errors import LockedError, MissingArtefactError
+from cslm_data.workspace import Workspace
+
+Connection = duckdb.DuckDBPyConnection
+
+_PARTS: dict[str, tuple[str, str]] = {
+    "unit_parts": (
+        "units/*/part-*.parquet",
+        "utt_id varchar, units usmallint[], durations usmallint[], num_frames uinteger, "
+        "audio_version varchar, reject_reason varchar, reject_detail varchar",
+    ),
+    "alignment_parts": (
+        "alignments/*/part-*.parquet",
+        "utt_id varchar, "
+        "words struct(word varchar, start_s double, end_s double, score double)[]",
+    ),
+    "mix_parts": (
+        "mixes/*/mix.parquet",
+        "split varchar, position ubigint, key varchar, task varchar, languages varchar, "
+        "source_ids varchar[], epoch uinteger, num_tokens uinteger, num_units uinteger, "
+        "shard varchar",
+    ),
+    "reject_parts": (
+        "mixes/*/rejects.parquet",
+        "stage varchar, corpus varchar, key varchar, reason varchar, detail varchar",
+    ),
+    "batch_parts": (
+        "runs/*/batches-*.parquet",
+        "step ubigint, rank uinteger, micro_batch uinteger, pack_id uinteger, key varchar",
+    ),
+}
+"""Parquet behind each placeholder of views.sql: pattern in the workspace, columns."""
+
+_DOCUMENTS: dict[str, tuple[str, str]] = {
+    "tokenizer_files": (
+        "tokenizers/*/tokenizer.json",
+        "tokenizer_id varchar, extractor varchar, num_units uinteger, frame_rate_hz double",
+    ),
+    "mix_files": (
+        "mixes/*/mix.json",
+        "mix_id varchar, stage varchar, languages varchar[], seed bigint, tokenizer_id varchar, "
+        "text_tokenizer_id varchar, template_version varchar",
+    ),
+    "shard_files": (
+        "mixes/*/mix.json",
+        "shards struct(shard varchar, split varchar, num_samples ubigint, num_bytes ubigint, "
+        "sha256 varchar)[]",
+    ),
+}
+"""JSON behind each placeholder of views.sql: pattern in the workspace, columns."""
+
+
+def read_sql(name: str) -> str:
+    """Text of `cslm_data/sql/<name>.sql`."""
+    return resources.files("cslm_data.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def open_catalog(workspace: Workspace, *, write: bool = False, doing: str) -> Iterator[Connection]:
+    """The catalog of a workspace, with every view; writing makes it and its folder if need be.
+
+    Raises LockedError when another process writes, MissingArtefactError when there is nothing to
+    read yet.
+    """
+    if write:
+        with workspace.lock("catalog", doing):
+            connection = _connect(workspace, read_only=False)
+            try:
+                connection.execute(read_sql("schema"))
+                _make_views(connection, workspace)
+                yield connection
+            finally:
+                connection.close()
+        return
+    if not workspace.catalog.exists():
+        raise MissingArtefactError(
+            f"{workspace.root}: no catalog here; begin with: cslm-data ingest FOLDER "
+            "(or name another place with --workspace)"
+        )
+    connection = _connect(workspace, read_only=True)
+    try:
+        _make_views(connection, workspace)
+        yield connection
+    finally:
+        connection.close()
+
+
+def confine(connection: Connection, workspace: Workspace) -> None:
+    """From here on the connection sees the workspace's files alone, and no setting changes."""
+    connection.execute("set allowed_directories = ?", [[f"{workspace.root}/"]])
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+
+
+def _connect(workspace: Workspace, *, read_only: bool) -> Connection:
+    try:
+        connection = duckdb.connect(str(workspace.catalog), read_only=read_only)
+    except duckdb.IOException as error:
+        if "lock" not in str(error).lower():
+            raise
+        raise LockedError(
+            f"{workspace.catalog}: another process is writing to the catalog "
+            f"({_holder(workspace)}); run this command again when it has ended"
+        ) from None
+    connection.execute("set preserve_insertion_order = true")
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
+def _holder(workspace: Workspace) -> str:
+    path = workspace.root / "locks" / "catalog.lock"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else "unknown process"
+
+
+def _make_views(connection: Connection, workspace: Workspace) -> None:
+    scans = {
+        **{name: _scan(workspace.root, *part, "read_parquet") for name, part in _PARTS.items()},
+        **{name: _scan(workspace.root, *file, "read_json") for name, file in _DOCUMENTS.items()},
+    }
+    text = read_sql("views")
+    for name, scan in scans.items():
+        text = text.replace("{" + name + "}", scan)
+    connection.execute(text)
+
+
+def _scan(root: Path, pattern: str, columns: str, reader: str) -> str:
+    """A table expression over the files, or an empty one with the same columns."""
+    if next(root.glob(pattern), None) is None:
+        names = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
+        return f"(select {names}, null::varchar as filename where false)"
+    files = str(root / pattern).replace("'", "''")
+    if reader == "read_parquet":
+        return f"(select * from read_parquet('{files}', union_by_name = true, filename = true))"
+    kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in _split_columns(columns))
+    return (
+        f"(select * from read_json('{files}', format = 'unstructured', columns = {{{kinds}}}, "
+        "filename = true, maximum_object_size = 268435456))"
+    )
+
+
+def _split_columns(columns: str) -> list[tuple[str, str]]:
+    """Cut `a varchar, b struct(x double, y double)[]` at its outer commas."""
+    parts, depth, start = [], 0, 0
+    for index, character in enumerate(columns + ","):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            name, kind = columns[start:index].strip().split(" ", 1)
+            parts.append((name, kind))
+            start = index + 1
+    return parts
+
+
+def scalar(connection: Connection, query: str, parameters: list[Any] | None = None) -> Any:
+    """The single value of a query, None without a row."""
+    row = connection.execute(query, parameters or []).fetchone()
+    return row[0] if row else None

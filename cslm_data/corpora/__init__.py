@@ -1,0 +1,1 @@
+"""Readers: one file per format, each a generator of records and nothing else."""

@@ -1,0 +1,1 @@
+"""Engines run the planned parts of a job: here, or elsewhere."""

@@ -1,0 +1,1 @@
+"""Feature extractors: waveform (T,) at 16 kHz → features (N, D) at a frame rate."""

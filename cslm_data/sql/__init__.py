@@ -1,0 +1,1 @@
+"""The SQL that the program runs, one statement or view set per file."""

@@ -1,0 +1,145 @@
+-- Every artefact of a workspace under one name. Made anew for each connection, so that they follow
+-- the files; {placeholders} are filled by catalog.py with a scan of the files, or with an empty table
+-- of the same columns where there are none.
+
+-- One row per utterance and speech tokenizer: deduplicated units and their durations in frames.
+create or replace temp view units as
+select
+    regexp_extract(filename, 'units/([^/]+)/[^/]+$', 1) as tokenizer_id,
+    utt_id,
+    units,
+    durations,
+    num_frames,
+    audio_version,
+from {unit_parts}
+where reject_reason is null;
+
+-- One row per utterance and aligner: its words with their times.
+create or replace temp view alignments as
+select
+    regexp_extract(filename, 'alignments/([^/]+)/[^/]+$', 1) as aligner_id,
+    utt_id,
+    words,
+from {alignment_parts};
+
+-- One row per speech tokenizer.
+create or replace temp view tokenizers as
+select
+    regexp_extract(filename, 'tokenizers/([^/]+)/[^/]+$', 1) as name,
+    tokenizer_id,
+    extractor,
+    num_units,
+    frame_rate_hz,
+from {tokenizer_files};
+
+-- One row per mix.
+create or replace temp view mixes as
+select
+    regexp_extract(filename, 'mixes/([^/]+)/[^/]+$', 1) as mix,
+    mix_id,
+    stage,
+    languages,
+    seed,
+    tokenizer_id,
+    text_tokenizer_id,
+    template_version,
+from {mix_files};
+
+-- One row per training sample of a mix, in the order of its shards.
+create or replace temp view mix_samples as
+select
+    regexp_extract(filename, 'mixes/([^/]+)/[^/]+$', 1) as mix,
+    split,
+    position,
+    "key",
+    task,
+    languages,
+    source_ids,
+    epoch,
+    num_tokens,
+    num_units,
+    shard,
+from {mix_parts};
+
+-- One row per shard of a mix.
+create or replace temp view shards as
+select
+    regexp_extract(filename, 'mixes/([^/]+)/[^/]+$', 1) as mix,
+    unnest(shards, recursive := true),
+from {shard_files};
+
+-- One row per sample that a training run read or will read: which step, rank and pack it is in.
+create or replace temp view batches as
+select
+    regexp_extract(filename, 'runs/([^/]+)/[^/]+$', 1) as run,
+    step,
+    rank,
+    micro_batch,
+    pack_id,
+    "key",
+from {batch_parts};
+
+-- One row per turn of a dialogue, with the utterance that speaks it where there is one.
+create or replace temp view dialogue_turns as
+with turns as (
+    select dialogue_id, corpus, generate_subscripts(turns, 1) as turn, unnest(turns) as t
+    from dialogues
+),
+
+spoken as (
+    select audio, offset_s, min(utt_id) as utt_id
+    from utterances
+    group by all
+)
+
+select
+    turns.dialogue_id,
+    turns.corpus,
+    turns.turn,
+    turns.t.role as role,
+    turns.t.language as language,
+    turns.t.text as text,
+    turns.t.text_key as text_key,
+    turns.t.speaker as speaker,
+    coalesce(turns.t.utt_id, spoken.utt_id) as utt_id,
+from turns
+left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.offset_s;
+
+-- One row per corpus: what it holds, in which languages and under which licences.
+create or replace temp view corpora as
+with rows as (
+    select corpus, license, language, source_uri, 1 as utterances, 0 as pairs, 0 as dialogues, duration_s
+    from utterances
+    union all by name
+    select corpus, license, unnest([src_lang, tgt_lang]) as language, source_uri, 0 as utterances, 0.5 as pairs, 0 as dialogues, 0.0 as duration_s
+    from bitext
+    union all by name
+    select corpus, license, language, source_uri, 0 as utterances, 0 as pairs, 1 as dialogues, 0.0 as duration_s
+    from dialogues
+)
+
+select
+    rows.corpus,
+    list_sort(list(distinct rows.language)) as languages,
+    list_sort(list(distinct rows.license)) as licenses,
+    list_sort(list(distinct sources.format)) as formats,
+    sum(rows.utterances)::ubigint as num_utterances,
+    sum(rows.duration_s) / 3600 as hours,
+    sum(rows.pairs)::ubigint as num_bitext_pairs,
+    sum(rows.dialogues)::ubigint as num_dialogues,
+from rows
+left join sources using (source_uri)
+group by rows.corpus;
+
+-- One row per thing refused by any stage, and why.
+create or replace temp view rejects as
+select stage, corpus, "key", reason, detail
+from ingest_rejects
+union all
+select 'quantize' as stage, coalesce(utterances.corpus, '') as corpus, parts.utt_id as "key", parts.reject_reason, parts.reject_detail
+from {unit_parts} as parts
+left join utterances using (utt_id)
+where parts.reject_reason is not null
+union all
+select stage, corpus, "key", reason, detail
+from {reject_parts};

@@ -1,0 +1,1 @@
+"""Shards → packs → fairseq2 trainer → generation, evaluation. Imports cslm_data, never the other way."""
