@@ -27,8 +27,7 @@ _PARTS: dict[str, tuple[str, str]] = {
     ),
     "alignment_parts": (
         "alignments/*/part-*.parquet",
-        "utt_id varchar, "
-        "words struct(word varchar, start_s double, end_s double, score double)[]",
+        "utt_id varchar, words struct(word varchar, start_s double, end_s double, score double)[]",
     ),
     "mix_parts": (
         "mixes/*/mix.parquet",
