@@ -1,0 +1,243 @@
+"""Recordings → headers, fingerprints and waveforms. Reads audio files, writes nothing.
+
+soundfile decodes (wav, flac, ogg vorbis, opus, mp3), soxr resamples; paths and fsspec URIs alike.
+"""
+
+# T samples, C channels
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cslm_data.errors import AudioError
+
+SAMPLE_RATE_HZ = 16_000
+"""The rate that every feature extractor of the project expects."""
+
+_FINGERPRINT_BYTES = 64 * 1024
+_BLOCK_FRAMES = 1 << 20
+_OVERRUN_S = 0.1
+"""How far a manifest's rounded duration may reach beyond the end of its recording."""
+
+_UNKNOWN_SIZE = 0x7FFFF000
+"""A wav written to a pipe says 0, or a size from here up: unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioHeader:
+    """What a recording says of itself."""
+
+    duration_s: float
+    sample_rate_hz: int
+    num_channels: int
+    num_frames: int
+
+
+def probe(uri: str) -> AudioHeader:
+    """Header of a recording; the sound itself is not decoded.
+
+    Raises AudioError: `missing`, `empty`, `unreadable`, `truncated` (a wav cut short).
+    """
+    with _open_sound(uri) as sound:
+        return AudioHeader(
+            duration_s=sound.frames / sound.samplerate,
+            sample_rate_hz=int(sound.samplerate),
+            num_channels=int(sound.channels),
+            num_frames=int(sound.frames),
+        )
+
+
+def audio_version(uri: str) -> str:
+    """Fingerprint of a recording's content: BLAKE2b-64 of its size, first and last 64 KiB."""
+    with _open_bytes(uri) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=8)
+        for start in (0, max(0, size - _FINGERPRINT_BYTES)):
+            stream.seek(start)
+            digest.update(stream.read(_FINGERPRINT_BYTES))
+    return digest.hexdigest()
+
+
+def decode(
+    uri: str,
+    *,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+) -> NDArray[np.float32]:
+    """A stretch of a recording, mean over channels, resampled: float32 (T,).
+
+    Reads that stretch alone, so a minute out of an hour costs a minute. Raises AudioError:
+    `missing`, `empty`, `unreadable`, `truncated` (fewer samples than the header promises),
+    `out_of_range` (the stretch lies beyond the end), `not_finite`.
+    """
+    with _open_sound(uri) as sound:
+        rate_hz, total = int(sound.samplerate), int(sound.frames)
+        start = round(offset_s * rate_hz)
+        wanted = total - start if duration_s is None else round(duration_s * rate_hz)
+        if start < 0 or start >= total or start + wanted > total + _OVERRUN_S * rate_hz:
+            length = "" if duration_s is None else f" for {duration_s:.3f} s"
+            raise AudioError(
+                "out_of_range",
+                f"{uri}: asked for {offset_s:.3f} s{length}, but the recording lasts "
+                f"{total / rate_hz:.3f} s; correct offset and duration in the manifest",
+            )
+        wanted = min(wanted, total - start)
+        if wanted <= 0:
+            raise AudioError("empty", f"{uri}: a stretch of no samples; correct its duration")
+        mono_T = _read_mono(sound, uri, start, wanted)
+    if not np.isfinite(mono_T).all():
+        raise AudioError("not_finite", f"{uri}: holds NaN or infinite samples; encode it again")
+    return resample(mono_T, rate_hz, sample_rate_hz)
+
+
+def resample(mono_T: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
+    """Band-limited resampling with soxr at quality HQ: float32 (T,) → float32 (T · to / from,)."""
+    if from_hz == to_hz:
+        return mono_T
+    import soxr
+
+    return np.asarray(soxr.resample(mono_T, from_hz, to_hz, quality="HQ"), np.float32)
+
+
+def resampler_identity() -> str:
+    """Name of the resampler as it enters a tokenizer's identity, e.g. `soxr-hq-1`."""
+    import soxr
+
+    return f"soxr-hq-{soxr.__version__.split('.')[0]}"
+
+
+def _read_mono(sound: Any, uri: str, start: int, wanted: int) -> NDArray[np.float32]:
+    """`wanted` frames from `start`, block by block so that many channels cost no more memory."""
+    import soundfile
+
+    mono_T = np.empty(wanted, np.float32)
+    done = 0
+    try:
+        if start:
+            sound.seek(start)
+        while done < wanted:
+            block_TC = sound.read(min(_BLOCK_FRAMES, wanted - done), "float32", always_2d=True)
+            if not len(block_TC):
+                break
+            mono_T[done : done + len(block_TC)] = block_TC.mean(axis=1)
+            done += len(block_TC)
+        problem = ""
+    except soundfile.SoundFileError as error:
+        problem = f" ({_first_line(error)})"
+    if done < wanted:
+        raise AudioError(
+            "truncated",
+            f"{uri}: {start + done} samples could be read of the {sound.frames} in its "
+            f"header{problem}; fetch the file again",
+        )
+    return mono_T
+
+
+@contextlib.contextmanager
+def _open_sound(uri: str) -> Iterator[Any]:
+    """The recording as an open `soundfile.SoundFile`."""
+    import soundfile
+
+    path = _local_path(uri)
+    with contextlib.ExitStack() as stack:
+        # Remote files and those whose name would be taken for headerless audio are handed over
+        # open, so that the content alone decides the format.
+        if path is None or path.suffix.lower() == ".raw":
+            source: Any = stack.enter_context(_open_bytes(uri))
+        else:
+            _check_local(uri, path)
+            source = str(path)
+        try:
+            sound = stack.enter_context(soundfile.SoundFile(source))
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            raise AudioError(
+                "unreadable",
+                f"{uri}: not a wav, flac, ogg, opus or mp3 file that can be read "
+                f"({_first_line(error)}); convert it, or fetch it again",
+            ) from None
+        if sound.frames <= 0:
+            raise AudioError("empty", f"{uri}: holds no samples; remove it from the manifest")
+        if sound.format in ("WAV", "WAVEX", "RF64"):
+            _check_wav_is_whole(uri)
+        yield sound
+
+
+def _check_wav_is_whole(uri: str) -> None:
+    """Compare a wav with its header: libsndfile reads one cut short as if it were shorter."""
+    with _open_bytes(uri) as stream:
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        if stream.read(12)[:4] != b"RIFF":
+            return
+        while len(head := stream.read(8)) == 8:
+            length = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                unknown = length == 0 or length >= _UNKNOWN_SIZE
+                if not unknown and stream.tell() + length > size:
+                    raise AudioError(
+                        "truncated",
+                        f"{uri}: {size - stream.tell()} bytes of sound of the {length} in its "
+                        "header; fetch the file again",
+                    )
+                return
+            stream.seek(length + length % 2, io.SEEK_CUR)
+
+
+def _local_path(uri: str) -> Path | None:
+    """The local path of a path or `file://` URI, None for remote ones."""
+    if uri.startswith("file://"):
+        return Path(uri.removeprefix("file://"))
+    return None if "://" in uri else Path(uri)
+
+
+def _check_local(uri: str, path: Path) -> None:
+    if not path.is_file():
+        where = "not a file" if path.exists() else "no such file"
+        raise AudioError("missing", f"{uri}: {where}; correct the path in the manifest")
+    if path.stat().st_size == 0:
+        raise AudioError("empty", f"{uri}: the file has no bytes; fetch it again")
+    if not os.access(path, os.R_OK):
+        raise AudioError("unreadable", f"{uri}: no permission to read it; see: ls -l")
+
+
+@contextlib.contextmanager
+def _open_bytes(uri: str) -> Iterator[BinaryIO]:
+    """The recording's bytes as a seekable stream; what goes wrong in opening is an AudioError."""
+    path = _local_path(uri)
+    if path is not None:
+        _check_local(uri, path)
+        with path.open("rb") as local:
+            yield local
+        return
+    import fsspec
+
+    try:
+        stream = fsspec.open(uri, "rb").open()
+    except FileNotFoundError:
+        raise AudioError("missing", f"{uri}: no such object; correct the manifest") from None
+    except ImportError as error:
+        raise AudioError("unreadable", f"{uri}: {error}; install it with pip") from None
+    except (OSError, ValueError) as error:
+        raise AudioError(
+            "unreadable", f"{uri}: {_first_line(error)}; check the address and your access to it"
+        ) from None
+    with stream:
+        if stream.seek(0, io.SEEK_END) == 0:
+            raise AudioError("empty", f"{uri}: the object has no bytes; fetch it again")
+        stream.seek(0)
+        yield cast(BinaryIO, stream)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
