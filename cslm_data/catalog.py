@@ -54,7 +54,8 @@ _DOCUMENTS: dict[str, tuple[str, str]] = {
     "mix_files": (
         "mixes/*/mix.json",
         "mix_id varchar, stage varchar, languages varchar[], seed bigint, tokenizer_id varchar, "
-        "text_tokenizer_id varchar, template_version varchar",
+        "text_tokenizer_id varchar, template_version varchar, "
+        'recipe struct(splits struct("by" varchar))',
     ),
     "shard_files": (
         "mixes/*/mix.json",

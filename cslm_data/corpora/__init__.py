@@ -1,1 +1,73 @@
-"""Readers: one file per format, each a generator of records and nothing else."""
+"""READERS: one file per format, each a generator of records and nothing else.
+
+A third party adds a reader through the entry-point group `cslm.readers`; it then comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from cslm_data.corpora import alignments, bitext, dialogues, instructions, manifest
+from cslm_data.corpora.tables import SUFFIXES, Row, headerless_names, read_rows
+from cslm_data.errors import UsageError
+from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
+
+Record = Utterance | BitextPair | Dialogue | Alignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What the command line says about rows that do not say it themselves."""
+
+    corpus: str | None = None
+    language: str | None = None
+    license: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """A format: how to recognise a file by its first row, and how to read it."""
+
+    recognises: Callable[[Row], bool]
+    read: Callable[[Path, Defaults], Iterator[Record | Reject]]
+
+
+READERS: dict[str, Reader] = {
+    "manifest": Reader(recognises=manifest.recognises, read=manifest.read),
+    "alignments": Reader(recognises=alignments.recognises, read=alignments.read),
+    "bitext": Reader(recognises=bitext.recognises, read=bitext.read),
+    "instructions": Reader(recognises=instructions.recognises, read=instructions.read),
+    "dialogues": Reader(recognises=dialogues.recognises, read=dialogues.read),
+}
+"""In the order in which the files of a folder are read: dialogues refer to utterances."""
+
+
+def all_readers() -> dict[str, Reader]:
+    """READERS, with those of third parties before them."""
+    others = {entry.name: entry.load() for entry in entry_points(group="cslm.readers")}
+    return {**others, **READERS}
+
+
+def find_reader(name: str) -> Reader:
+    """The reader of `--format NAME`. Raises UsageError with the names there are."""
+    readers = all_readers()
+    if name not in readers:
+        raise UsageError(f"--format {name}: unknown; there are: {', '.join(readers)}")
+    return readers[name]
+
+
+def guess_format(path: Path) -> str | None:
+    """The format of a file by its first readable row; None: not a manifest that we know."""
+    if path.suffix.lower() not in SUFFIXES:
+        return None
+    first = next((row for row in read_rows(path) if isinstance(row, Row)), None)
+    if first is None:
+        return "bitext" if headerless_names(path) else None
+    for name, reader in all_readers().items():
+        if reader.recognises(first):
+            return name
+    return None

@@ -43,6 +43,7 @@ select
     tokenizer_id,
     text_tokenizer_id,
     template_version,
+    recipe.splits.by as split_by,
 from {mix_files};
 
 -- One row per training sample of a mix, in the order of its shards.
@@ -101,7 +102,7 @@ select
     turns.t.text as text,
     turns.t.text_key as text_key,
     turns.t.speaker as speaker,
-    coalesce(turns.t.utt_id, spoken.utt_id) as utt_id,
+    coalesce(spoken.utt_id, turns.t.utt_id) as utt_id,
 from turns
 left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.offset_s;
 

@@ -1,0 +1,167 @@
+"""Rows of JSONL, JSON, CSV and TSV files, with the place of each; bad lines become rejects."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cslm_data.records import Reject
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A longer line is refused: a manifest row is never this large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One record of a file and where it stands."""
+
+    place: str
+    """`file.jsonl:12`, for messages."""
+    fields: dict[str, Any]
+
+    def text(self, *names: str) -> str | None:
+        """The first of these fields that is there and not blank, as a string."""
+        for name in names:
+            value = self.fields.get(name)
+            if value is None or isinstance(value, dict | list):
+                continue
+            text = str(value)
+            if text.strip():
+                return text
+        return None
+
+    def number(self, name: str) -> float | None:
+        """A field as a float, None where absent or blank; ValueError if it is no number."""
+        value = self.fields.get(name)
+        if value is None or value == "":
+            return None
+        return float(value)
+
+
+def read_rows(path: Path) -> Iterator[Row | Reject]:
+    """Every record of the file in order; blank lines are skipped, a BOM and CRLF are accepted."""
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        yield from _read_delimited(path, "\t" if suffix == ".tsv" else ",")
+    elif suffix == ".json":
+        yield from _read_json(path)
+    else:
+        yield from _read_json_lines(path)
+
+
+def _read_json_lines(path: Path) -> Iterator[Row | Reject]:
+    with path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            place = f"{path.name}:{number}"
+            if len(line) > MAX_LINE_BYTES:
+                while not line.endswith(b"\n") and (line := stream.readline(MAX_LINE_BYTES)):
+                    pass
+                yield _bad(place, "line_too_long", f"over {MAX_LINE_BYTES} bytes; split it")
+                continue
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield _parse(line, place)
+
+
+def _parse(line: bytes, place: str) -> Row | Reject:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return _not_utf8(place, error.start)
+    except (json.JSONDecodeError, RecursionError) as error:
+        return _bad(place, "bad_json", f"{error}; one JSON object a line is expected")
+    return _row(value, place)
+
+
+def _read_json(path: Path) -> Iterator[Row | Reject]:
+    try:
+        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        yield _not_utf8(path.name, error.start)
+        return
+    except (json.JSONDecodeError, RecursionError) as error:
+        yield _bad(path.name, "bad_json", f"{error}; a JSON list of objects is expected")
+        return
+    if not isinstance(values, list):
+        yield _bad(path.name, "bad_json", "a JSON list of objects is expected")
+        return
+    for index, value in enumerate(values):
+        yield _row(value, f"{path.name}[{index}]")
+
+
+def _read_delimited(path: Path, delimiter: str) -> Iterator[Row | Reject]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        if delimiter == "\t":
+            rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        else:
+            rows = csv.reader(stream, delimiter=delimiter)
+        header: list[str] | None = None
+        while True:
+            try:
+                cells = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _bad(f"{path.name}:{rows.line_num}", "bad_row", str(error))
+                continue
+            place = f"{path.name}:{rows.line_num}"
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = headerless_names(path) or [cell.strip() for cell in cells]
+                if not headerless_names(path):
+                    continue
+            joined = "".join(cells)
+            if any("\ud800" <= character <= "\udfff" for character in joined):
+                yield _not_utf8(place, None)
+            elif len(cells) != len(header):
+                yield _bad(place, "bad_row", f"{len(cells)} cells, the header has {len(header)}")
+            else:
+                yield Row(place=place, fields=dict(zip(header, cells, strict=True)))
+
+
+def headerless_names(path: Path) -> list[str] | None:
+    """Column names of a `name.en-zh.tsv`: two columns without a header, source and target."""
+    return ["src", "tgt"] if path.suffix == ".tsv" and language_pair_of(path) else None
+
+
+def language_pair_of(path: Path) -> tuple[str, str] | None:
+    """`("en", "zh")` for `news.en-zh.tsv`, None without such a part in the name."""
+    parts = path.stem.rsplit(".", 1)[-1].split("-")
+    if "." in path.stem and len(parts) == 2 and all(part.isalpha() for part in parts):
+        return parts[0], parts[1]
+    return None
+
+
+def _row(value: Any, place: str) -> Row | Reject:
+    if not isinstance(value, dict):
+        return _bad(place, "bad_json", "a JSON object is expected")
+    if _has_lone_surrogate(value):
+        return _not_utf8(place, None)
+    return Row(place=place, fields=value)
+
+
+def _has_lone_surrogate(value: Any) -> bool:
+    if isinstance(value, str):
+        return any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return any(_has_lone_surrogate(item) for item in value.values())
+    return isinstance(value, list) and any(_has_lone_surrogate(item) for item in value)
+
+
+def _not_utf8(place: str, offset: int | None) -> Reject:
+    where = "" if offset is None else f" at byte {offset} of the line"
+    return _bad(place, "not_utf8", f"invalid UTF-8{where}; convert the file to UTF-8")
+
+
+def _bad(place: str, reason: str, detail: str) -> Reject:
+    return Reject(stage="ingest", corpus="", key=place, reason=reason, detail=detail)

@@ -1,0 +1,83 @@
+"""One key → its sample in a shard, or its row in the catalog, for a person to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cslm_data.errors import NoDataError
+from cslm_data.query import run_query
+from cslm_data.records import Sample
+from cslm_data.shards import ShardFile
+from cslm_data.workspace import Workspace
+
+_TABLES = (("utterances", "utt_id"), ("bitext", "pair_id"), ("dialogues", "dialogue_id"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundSample:
+    """A sample and the place it was read from."""
+
+    mix: str
+    split: str
+    shard: str
+    sample: Sample
+
+
+def find_sample(workspace: Workspace, key: str, *, mix: str | None = None) -> FoundSample | None:
+    """The sample of this key in a mix (the first by name, or the one named), None without one."""
+    rows = run_query(
+        workspace,
+        "select mix, split, shard from mix_samples where key = $key "
+        "and ($mix is null or mix = $mix) order by mix, split, position limit 1",
+        parameters={"key": key, "mix": mix},
+    ).rows
+    if not rows:
+        return None
+    mix_name, split, shard = rows[0]
+    file = ShardFile(workspace.mixes / mix_name / "shards" / shard)
+    position = next(i for i, entry in enumerate(file.index.samples) if entry.key == key)
+    return FoundSample(mix=mix_name, split=split, shard=shard, sample=file.sample(position))
+
+
+def find_row(workspace: Workspace, key: str) -> dict[str, Any]:
+    """The catalog's row of an id; an utterance comes with its units, words and rejects.
+
+    Raises NoDataError when nothing has this key.
+    """
+    for table, column in _TABLES:
+        found = run_query(
+            workspace, f"from {table} where {column} = $key", parameters={"key": key}
+        ).records()
+        if found:
+            more = _of_utterance(workspace, key) if table == "utterances" else {}
+            return {"table": table, **found[0], **more}
+    refused = run_query(workspace, "from rejects where key = $key", parameters={"key": key})
+    if refused.rows:
+        return {"table": "rejects", **refused.records()[0]}
+    raise NoDataError(
+        f"{key}: no sample, utterance, pair, dialogue or reject has this key; find keys with: "
+        'cslm-data sql "select key from mix_samples limit 10"'
+    )
+
+
+def _of_utterance(workspace: Workspace, key: str) -> dict[str, Any]:
+    units = run_query(
+        workspace,
+        "select tokenizer_id, units from units where utt_id = $key order by tokenizer_id",
+        parameters={"key": key},
+    )
+    words = run_query(
+        workspace,
+        "select aligner_id, words from alignments where utt_id = $key order by aligner_id",
+        parameters={"key": key},
+    )
+    return {
+        **{f"units of {name}": " ".join(map(str, values)) for name, values in units.rows},
+        **{
+            f"words of {name}": " ".join(
+                f"{word['word']}[{word['start_s']:.2f}–{word['end_s']:.2f}]" for word in values
+            )
+            for name, values in words.rows
+        },
+    }

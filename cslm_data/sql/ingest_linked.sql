@@ -1,0 +1,11 @@
+-- Ids of a dialogue manifest's utterances whose audio another manifest already describes: the turn is
+-- linked to that one. One row per id.
+select incoming.utt_id
+from incoming
+inner join utterances
+    on
+        incoming.audio = utterances.audio
+        and incoming.offset_s = utterances.offset_s
+        and incoming.source_uri <> utterances.source_uri
+group by incoming.utt_id
+order by incoming.utt_id;

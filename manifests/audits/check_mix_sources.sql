@@ -1,0 +1,20 @@
+-- Samples of a mix whose source is no longer in the catalog. One row per (mix, source).
+-- The corpus changed after the mix was built: rebuild it with --overwrite.
+with members as (
+    select mix, unnest(source_ids) as id, min("key") as example
+    from mix_samples
+    group by all
+),
+
+known as (
+    select utt_id as id from utterances
+    union all
+    select pair_id as id from bitext
+    union all
+    select dialogue_id as id from dialogues
+)
+
+select members.mix, members.id, members.example
+from members
+anti join known using (id)
+order by members.mix, members.id;

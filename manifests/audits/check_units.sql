@@ -1,0 +1,16 @@
+-- Units out of their vocabulary, equal neighbours, or durations that do not add up. One row per utterance.
+-- Such a part was damaged or written by something else: delete it and run cslm-data quantize again.
+select
+    units.tokenizer_id,
+    units.utt_id,
+    len(units.units) as num_units,
+    list_max(units.units) as largest_unit,
+    list_sum(units.durations) as duration_frames,
+    units.num_frames,
+from units
+left join tokenizers using (tokenizer_id)
+where
+    list_max(units.units) >= tokenizers.num_units
+    or len(units.units) <> len(units.durations)
+    or list_sum(units.durations) <> units.num_frames
+order by units.tokenizer_id, units.utt_id;
