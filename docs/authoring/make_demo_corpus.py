@@ -155,11 +155,12 @@ def word_samples(spoken: str, marks: list[Mark]) -> list[tuple[int, int]]:
     numbers = {token.start(): i for i, token in enumerate(tokens)}
     phones: list[list[tuple[int, int]]] = [[] for _ in tokens]
     current = 0
-    for mark, following in zip(marks, marks[1:], strict=False):
+    for i, mark in enumerate(marks):
         if mark.phone is None:  # a long pause repeats a word event, at no word's place
             current = numbers.get(mark.character, current)
-        elif mark.phone and following.sample > mark.sample:
-            phones[current].append((mark.sample, following.sample))
+        elif mark.phone:  # a nasal before a vowel lasts beyond the next word's event
+            end = next((m.sample for m in marks[i:] if m.sample > mark.sample), mark.sample)
+            phones[current].append((mark.sample, end))
     for i, token in enumerate(tokens):
         if phones[i]:
             continue
