@@ -1,1 +1,141 @@
-"""Feature extractors: waveform (T,) at 16 kHz → features (N, D) at a frame rate."""
+"""Feature extractors: waveform (T,) at 16 kHz → features (N, D) at a frame rate.
+
+A spec names one: `mfcc`, `hf:<directory or repository>`, `torchaudio:HUBERT_BASE`. Third parties
+add kinds through the entry-point group `cslm.extractors`: each entry loads a callable like those
+of `EXTRACTORS`.
+"""
+
+# N frames, D features, T samples
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cslm_data.errors import UsageError
+
+ENTRY_POINT_GROUP = "cslm.extractors"
+
+
+class FeatureExtractor(Protocol):
+    """Turns speech into frames. Deterministic: the same waveform gives the same features."""
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """JSON-like: all that determines the features, weights included; no paths."""
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames per second."""
+
+    @property
+    def dim(self) -> int:
+        """Size D of a frame."""
+
+    def __call__(self, waveform_T: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of one utterance at 16 kHz: float32 (T,) → float32 (N, D), N ≥ 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorOptions:
+    """How to run an extractor."""
+
+    layer: int | None = None
+    """Layer whose output is taken; None: the last. Part of the identity."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes a GPU where there is one."""
+    dtype: str = "float32"
+    """`float32` or `bfloat16`, of the network's arithmetic."""
+
+
+Factory = Callable[[str, ExtractorOptions], FeatureExtractor]
+
+
+def _mfcc(name: str, options: ExtractorOptions) -> FeatureExtractor:
+    from cslm_data.features.mfcc import MfccExtractor
+
+    if name:
+        raise UsageError(f"--extractor mfcc:{name}: mfcc takes no name; write: --extractor mfcc")
+    if options.layer is not None:
+        raise UsageError(f"--layer {options.layer}: mfcc has no layers; leave --layer out")
+    return MfccExtractor()
+
+
+def _hf(name: str, options: ExtractorOptions) -> FeatureExtractor:
+    from cslm_data.features.hf_ssl import HfExtractor
+
+    return HfExtractor(name, options)
+
+
+def _torchaudio(name: str, options: ExtractorOptions) -> FeatureExtractor:
+    from cslm_data.features.torchaudio_ssl import TorchaudioExtractor
+
+    return TorchaudioExtractor(name, options)
+
+
+EXTRACTORS: dict[str, Factory] = {"mfcc": _mfcc, "hf": _hf, "torchaudio": _torchaudio}
+"""The kinds that come with the project: what stands before the colon of a spec."""
+
+
+def load_extractor(
+    spec: str, *, layer: int | None = None, device: str = "auto", dtype: str = "float32"
+) -> FeatureExtractor:
+    """The extractor that a spec names, ready to run.
+
+    Raises UsageError for an unknown kind, name, layer or dtype, MissingArtefactError where weights
+    are neither here nor to be had.
+    """
+    kind, _, name = spec.partition(":")
+    factory = EXTRACTORS.get(kind) or _third_party(kind)
+    if factory is None:
+        kinds = sorted({*EXTRACTORS, *_entry_points()})
+        raise UsageError(
+            f"--extractor {spec}: no extractor of kind {kind!r}; the kinds are {', '.join(kinds)}, "
+            "e.g. mfcc, hf:facebook/hubert-base-ls960, torchaudio:HUBERT_BASE"
+        )
+    if dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"--dtype {dtype}: choose float32 or bfloat16")
+    return factory(name, ExtractorOptions(layer=layer, device=device, dtype=dtype))
+
+
+def normalise_spec(spec: str) -> str:
+    """The spec as it is kept in a tokenizer: a directory under its absolute path."""
+    kind, _, name = spec.partition(":")
+    if kind == "hf" and Path(name).expanduser().is_dir():
+        return f"hf:{Path(name).expanduser().resolve()}"
+    return spec
+
+
+def readable_name(spec: str, layer: int | None) -> str:
+    """Short name of an extractor, `[a-z0-9-]`, e.g. `mfcc`, `hubert-base-l6`."""
+    kind, _, name = spec.partition(":")
+    last = (name or kind).rstrip("/").rsplit("/", 1)[-1].lower()
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in last).strip("-") or kind
+    return plain if layer is None else f"{plain}-l{layer}"
+
+
+def choose_device(device: str) -> str:
+    """`auto` resolved: `cuda` where torch finds one, else `cpu`."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {entry.name: entry for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _third_party(kind: str) -> Factory | None:
+    entry = _entry_points().get(kind)
+    if entry is None:
+        return None
+    factory: Factory = entry.load()
+    return factory
