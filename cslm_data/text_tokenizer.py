@@ -177,5 +177,5 @@ def get_text_tokenizer(
 def _texts(connection: Connection, prompts: Sequence[str]) -> Iterator[str]:
     rows = [text for (text,) in connection.execute(read_sql("mix_texts")).fetchall()]
     yield from rows
-    for _ in range(len(rows) // 200 and 1 + len(rows) // 200):
+    for _ in range(1 + len(rows) // 200 if rows else 0):
         yield from prompts
