@@ -1,0 +1,328 @@
+"""YAML + `--set section.field=value` → `TrainConfig`: what a training run does, and its defaults.
+
+Configurations stop at the door: inner functions take values. Every field has a default that works;
+a wrong one is an error that names the field and where it was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from cslm_data.errors import MissingArtefactError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The LLaMA architecture to train from scratch. The vocabulary's size comes from the mix."""
+
+    base: str = ""
+    """Weights to start from, `hf:DIRECTORY`; empty: from scratch. Not supported yet."""
+    model_dim: int = 256
+    """Width of the residual stream."""
+    num_layers: int = 4
+    """Decoder layers."""
+    num_heads: int = 4
+    """Query heads; divides `model_dim`."""
+    num_kv_heads: int = 2
+    """Key and value heads; divides `num_heads`."""
+    ffn_inner_dim: int = 704
+    """Inner width of the gated feed-forward network."""
+    max_seq_len: int = 2048
+    """Longest sequence in tokens, prompt and answer together."""
+    dropout: float = 0.0
+    """Probability of dropping an output of a sub-layer."""
+    tied_embeddings: bool = True
+    """One matrix for the embedding and the output projection."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary frequencies."""
+    rms_norm_eps: float = 1e-5
+    """Added to the variance in RMSNorm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How samples become packs."""
+
+    pack_length: int = 2048
+    """Positions of a pack; a longer sample is skipped and counted. At most `model.max_seq_len`."""
+    window: int = 1024
+    """Packs are filled from this many neighbouring samples at a time."""
+    prefetch: int = 2
+    """Steps read and encoded ahead, in the background."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW."""
+
+    lr: float = 2e-3
+    """Highest learning rate."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients."""
+    beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LRSchedulerConfig:
+    """The learning rate over the run: warm-up from 0, then as named."""
+
+    name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """`wsd` holds the rate and decays it linearly over the last `decay_ratio` of the steps."""
+    warmup_ratio: float = 0.03
+    """Share of the steps that warm up."""
+    decay_ratio: float = 0.1
+    """Share of the steps that decay; `wsd` only."""
+    final_lr_ratio: float = 0.1
+    """Last learning rate over the highest; of no effect for `constant`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How long and how exactly to train."""
+
+    seed: int = 2
+    """Of the initial weights, the order of packs and dropout."""
+    num_steps: int | None = None
+    """Optimizer steps; None: as many as `num_epochs` makes."""
+    num_epochs: float | None = 1.0
+    """Passes over the packs, when `num_steps` is None."""
+    grad_accumulation: int = 1
+    """Packs of one step on each process."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: autocast; weights and optimizer stay fp32."""
+    num_threads: int | None = None
+    """CPU threads; None: OMP_NUM_THREADS, else the cores divided by the processes of this host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """When the loss on the mix's valid split is measured; also after the last step."""
+
+    every_n_steps: int = 50
+    """A multiple of `metrics.every_n_steps`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When everything a resume needs is saved; also after the last step."""
+
+    every_n_steps: int = 50
+    """A multiple of `metrics.every_n_steps`, and with `keep_best` of `validation.every_n_steps`."""
+    keep_last: int = 1
+    """Newest checkpoints that stay."""
+    keep_best: int = 1
+    """Checkpoints of the lowest validation loss that stay; 0: none is kept for that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    """What is recorded in the run's folder."""
+
+    every_n_steps: int = 1
+    """Steps that make a row of metrics/train.jsonl."""
+    tensorboard: bool = True
+    """Also write TensorBoard files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+
+
+def named_configs() -> list[str]:
+    """Names of the configurations that come with the package."""
+    folder = resources.files("cslm_train").joinpath("configs")
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def load_config(config: str | Path = "smoke", overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a file, or of a name of `named_configs()`, with `section.field=value`.
+
+    Raises UsageError that names the field and the file, MissingArtefactError for no such file.
+    """
+    import yaml
+
+    text, where = _read(config)
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
+    built: TrainConfig = _build(
+        TrainConfig, tree if tree is not None else {}, TrainConfig(), where=where, at=""
+    )
+    for override in overrides:
+        path, equals, value = override.partition("=")
+        if not equals or not path.strip():
+            raise UsageError(f"--set {override}: expected section.field=value")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parsed = value
+        nested: Any = parsed
+        for name in reversed(path.strip().split(".")):
+            nested = {name: nested}
+        built = _build(TrainConfig, nested, built, where=f"--set {override}", at="")
+    check_config(built, where)
+    return built
+
+
+def from_dict(tree: Any, where: str) -> TrainConfig:
+    """The configuration of `dataclasses.asdict`."""
+    config: TrainConfig = _build(TrainConfig, tree, TrainConfig(), where=where, at="")
+    return config
+
+
+def check_config(config: TrainConfig, where: str = "configuration") -> None:
+    """Raise UsageError for a field that cannot be, alone or beside another."""
+    model, trainer, schedule = config.model, config.trainer, config.lr_scheduler
+    if model.base:
+        raise UsageError(
+            f"{where}: model.base: {model.base}: starting from a Hugging Face model is not "
+            "supported yet; leave model.base empty to train from scratch"
+        )
+    for name in _POSITIVE:
+        value = _get(config, name)
+        if value is not None and value <= 0:
+            raise UsageError(f"{where}: {name} must be above 0, not {value}")
+    metrics, validation = config.metrics.every_n_steps, config.validation.every_n_steps
+    checkpoint = config.checkpoint.every_n_steps
+    best = config.checkpoint.keep_best > 0
+    rules = {
+        "model.model_dim: an even multiple of model.num_heads": (
+            model.model_dim % (2 * model.num_heads) == 0
+        ),
+        "model.num_kv_heads: a divisor of model.num_heads": (
+            model.num_heads % model.num_kv_heads == 0
+        ),
+        "model.dropout: at least 0 and below 1": 0 <= model.dropout < 1,
+        "data.pack_length: at most model.max_seq_len": (
+            config.data.pack_length <= model.max_seq_len
+        ),
+        "lr_scheduler.warmup_ratio: at least 0 and below 1": 0 <= schedule.warmup_ratio < 1,
+        "lr_scheduler.decay_ratio: at least 0, and at most 1 with lr_scheduler.warmup_ratio": (
+            0 <= schedule.decay_ratio <= 1 - schedule.warmup_ratio
+        ),
+        "trainer.num_epochs: given when trainer.num_steps is not": (
+            trainer.num_steps is not None or trainer.num_epochs is not None
+        ),
+        "validation.every_n_steps: a multiple of metrics.every_n_steps": validation % metrics == 0,
+        "checkpoint.every_n_steps: a multiple of metrics.every_n_steps": checkpoint % metrics == 0,
+        "checkpoint.every_n_steps: a multiple of validation.every_n_steps, or "
+        "checkpoint.keep_best 0": not best or checkpoint % validation == 0,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            name, _, expected = rule.partition(": ")
+            raise UsageError(f"{where}: {name} is {_get(config, name)}, but must be {expected}")
+
+
+_POSITIVE = (
+    "model.model_dim",
+    "model.num_layers",
+    "model.num_heads",
+    "model.num_kv_heads",
+    "model.ffn_inner_dim",
+    "model.max_seq_len",
+    "data.pack_length",
+    "data.window",
+    "data.prefetch",
+    "optimizer.lr",
+    "trainer.num_steps",
+    "trainer.num_epochs",
+    "trainer.grad_accumulation",
+    "trainer.max_grad_norm",
+    "trainer.num_threads",
+    "validation.every_n_steps",
+    "checkpoint.every_n_steps",
+    "checkpoint.keep_last",
+    "metrics.every_n_steps",
+)
+
+
+def _get(config: TrainConfig, name: str) -> Any:
+    section, field_name = name.split(".")
+    return getattr(getattr(config, section), field_name)
+
+
+def _read(config: str | Path) -> tuple[str, str]:
+    """Text of a configuration and the name to give it in errors."""
+    names = named_configs()
+    if isinstance(config, str) and config in names:
+        folder = resources.files("cslm_train").joinpath("configs")
+        return folder.joinpath(f"{config}.yaml").read_text(encoding="utf-8"), f"{config}.yaml"
+    try:
+        return Path(config).read_text(encoding="utf-8"), str(config)
+    except FileNotFoundError:
+        raise MissingArtefactError(
+            f"{config}: no such configuration; give a YAML file or one of {', '.join(names)}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{config}: not a readable YAML file ({error})") from None
+
+
+def _build(kind: Any, value: Any, base: Any, *, where: str, at: str) -> Any:
+    """`base` with the fields that `value` names, checked against the type of each."""
+    if not dataclasses.is_dataclass(kind):
+        return _check(kind, value, where=where, at=at)
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: {at or 'the file'} must be a section of fields, not {value!r}")
+    kinds = typing.get_type_hints(kind)
+    changed = {}
+    for name, part in value.items():
+        path = f"{at}.{name}" if at else str(name)
+        if name not in kinds:
+            near = difflib.get_close_matches(str(name), kinds, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
+            raise UsageError(f"{where}: {path}: no such field; {hint}")
+        changed[name] = _build(kinds[name], part, getattr(base, name), where=where, at=path)
+    return dataclasses.replace(base, **changed)
+
+
+def _check(kind: Any, value: Any, *, where: str, at: str) -> Any:
+    """The value as its field's type; YAML reads `2e-3` as text, so numbers may come as text."""
+    if typing.get_origin(kind) is Literal:
+        if value in typing.get_args(kind):
+            return value
+        raise UsageError(
+            f"{where}: {at} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
+        )
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if type(value) is kind:
+        return value
+    raise UsageError(f"{where}: {at} must be {_WORDS[kind]}, not {value!r}")
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -1,0 +1,223 @@
+"""JointVocabulary + architecture → fairseq2 model; run folder → model for inference.
+
+The family `cslm_llama` is fairseq2's LLaMA with the RMSNorm epsilon as a field, per-document
+attention, and an output projection that can be asked for some positions only: the loss needs
+those of trained tokens, generation that of the last.
+"""
+
+# S positions, M model dimension, V vocabulary, K positions asked for
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+
+import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
+import torch
+from fairseq2 import init_fairseq2
+from fairseq2.composition import register_model_family
+from fairseq2.gang import Gangs, create_fake_gangs
+from fairseq2.models import ModelHubAccessor
+from fairseq2.models.llama import LLaMAConfig, LLaMAFactory, convert_llama_state_dict
+from fairseq2.models.transformer import set_default_sdpa_factory
+from fairseq2.models.transformer_lm import (
+    TransformerLM,
+    apply_ac_to_transformer_lm,
+    apply_fsdp_to_transformer_lm,
+    compile_transformer_lm,
+)
+from fairseq2.nn import BatchLayout, IncrementalStateBag, LayerNorm, RMSNorm
+from fairseq2.runtime.dependency import DependencyContainer, DependencyResolver
+from torch import Tensor
+
+from cslm_data.errors import CorruptArtefactError, MissingArtefactError
+from cslm_data.framing import PAD
+from cslm_data.text_tokenizer import load_text_tokenizer
+from cslm_train.attention import DocumentSDPA
+from cslm_train.config import ModelConfig
+from cslm_train.run_folder import RunInfo, checkpoint_steps, model_file, text_tokenizer_folder
+from cslm_train.vocabulary import JointVocabulary
+
+FAMILY = "cslm_llama"
+
+
+@dataclass(kw_only=True)
+class SpeechLlamaConfig(LLaMAConfig):
+    """fairseq2's LLaMA configuration, with what it hard-codes."""
+
+    rms_norm_eps: float = 1e-5
+    """Added to the variance in RMSNorm."""
+
+
+class SpeechLlama(TransformerLM):  # type: ignore[misc] # final for typing only; forward is widened
+    """A decoder-only Transformer that projects only the positions it is asked for."""
+
+    def forward(  # type: ignore[override]
+        self,
+        seqs: Tensor,
+        seqs_layout: BatchLayout,
+        *,
+        positions_K: Tensor | None = None,
+        state_bag: IncrementalStateBag | None = None,
+    ) -> Tensor:
+        """Logits of every position (…, S, V), or of some of a packed batch: (K, V)."""
+        hidden, layout = self.decoder_frontend(seqs, seqs_layout, state_bag=state_bag)
+        hidden = self.decoder(hidden, layout, state_bag=state_bag)
+        if positions_K is not None:
+            hidden = hidden.index_select(-2, positions_K)
+        logits: Tensor = self.final_proj(hidden)
+        return logits
+
+
+class _Factory(LLaMAFactory):
+    _config: SpeechLlamaConfig
+
+    def create_model(self) -> SpeechLlama:
+        config = self._config
+        embedding = self.create_embedding()
+        return SpeechLlama(
+            config.model_dim,
+            self.create_decoder_frontend(embedding),
+            self.create_decoder(),
+            self.create_final_projection(embedding),
+            config.pad_idx,
+            config.max_seq_len,
+        )
+
+    def create_layer_norm(self) -> LayerNorm:
+        config = self._config
+        return RMSNorm(config.model_dim, bias=False, eps=config.rms_norm_eps)
+
+
+def _create(config: SpeechLlamaConfig) -> SpeechLlama:
+    return _Factory(config).create_model()
+
+
+def _convert(state_dict: dict[str, object], config: SpeechLlamaConfig) -> dict[str, object]:
+    return convert_llama_state_dict(state_dict, config)
+
+
+def _register(container: DependencyContainer) -> None:
+    register_model_family(
+        container,
+        FAMILY,
+        SpeechLlama,
+        SpeechLlamaConfig,
+        factory=_create,
+        state_dict_converter=_convert,
+        compiler=compile_transformer_lm,
+        fsdp_applier=apply_fsdp_to_transformer_lm,
+        layerwise_ac_applier=apply_ac_to_transformer_lm,
+    )
+
+
+@cache
+def start_fairseq2() -> DependencyResolver:
+    """fairseq2's parts, with our family among its models; once for the process."""
+    set_default_sdpa_factory(DocumentSDPA)
+    with warnings.catch_warnings():  # fairseq2 registers its own models in a way it deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return init_fairseq2(extras=_register, no_progress=True)
+
+
+def architecture(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlamaConfig:
+    """fairseq2's configuration of the architecture."""
+    return SpeechLlamaConfig(
+        model_dim=config.model_dim,
+        max_seq_len=config.max_seq_len,
+        vocab_size=vocabulary.size,
+        pad_idx=vocabulary.control_id(PAD),
+        tied_embeddings=config.tied_embeddings,
+        num_layers=config.num_layers,
+        num_attn_heads=config.num_heads,
+        num_key_value_heads=config.num_kv_heads,
+        ffn_inner_dim=config.ffn_inner_dim,
+        ffn_inner_dim_scale=1.0,
+        ffn_inner_dim_multiple_of=1,
+        rope_theta=config.rope_theta,
+        dropout_p=config.dropout,
+        shard_embed_dim=False,
+        rms_norm_eps=config.rms_norm_eps,
+    )
+
+
+def create_model(
+    config: ModelConfig, vocabulary: JointVocabulary, *, gangs: Gangs | None = None
+) -> SpeechLlama:
+    """A model with fresh weights, fp32, on the device of the gangs (None: CPU)."""
+    start_fairseq2()
+    hub = ModelHubAccessor(FAMILY, kls=SpeechLlama, config_kls=SpeechLlamaConfig)()
+    return hub.create_new_model(
+        architecture(config, vocabulary),
+        gangs=gangs if gangs is not None else create_fake_gangs(torch.device("cpu")),
+        dtype=torch.float32,
+    )
+
+
+def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
+    """The weights of a checkpoint. Nothing but tensors is unpickled."""
+    path = model_file(run_dir, step)
+    try:
+        weights: dict[str, Tensor] = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=True
+        )
+    except FileNotFoundError:
+        raise MissingArtefactError(
+            f"{run_dir}: no checkpoint of step {step}; there are "
+            f"{', '.join(map(str, checkpoint_steps(run_dir))) or 'none'}"
+        ) from None
+    except (RuntimeError, ValueError, EOFError, UnpicklingError):
+        raise CorruptArtefactError(f"{path}: not a checkpoint of tensors; train again") from None
+    return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """A trained model, ready to answer."""
+
+    model: SpeechLlama
+    """In eval mode."""
+    vocabulary: JointVocabulary
+    info: RunInfo
+    step: int
+    device: torch.device
+
+
+def load_vocabulary(run_dir: Path, info: RunInfo) -> JointVocabulary:
+    """The vocabulary of a run, from the copy of its text tokenizer."""
+    vocabulary = JointVocabulary(
+        load_text_tokenizer(text_tokenizer_folder(run_dir)), info.num_units
+    )
+    if vocabulary.identity != info.vocabulary_id:
+        raise CorruptArtefactError(
+            f"{run_dir}: its text tokenizer is not the one it was trained with; train again"
+        )
+    return vocabulary
+
+
+def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> LoadedRun:
+    """The model of a run, at a step or at its last checkpoint.
+
+    Raises MissingArtefactError when there is no run or no checkpoint yet.
+    """
+    info = RunInfo.load(run_dir)
+    steps = checkpoint_steps(run_dir)
+    if not steps:
+        raise MissingArtefactError(
+            f"{run_dir}: no checkpoint yet; run: cslm-train run --stage {info.stage}"
+        )
+    chosen = steps[-1] if step is None else step
+    weights = read_weights(run_dir, chosen)
+    vocabulary = load_vocabulary(run_dir, info)
+    model = create_model(info.config.model, vocabulary)
+    model.load_state_dict(weights)
+    return LoadedRun(
+        model=model.eval().to(device),
+        vocabulary=vocabulary,
+        info=info,
+        step=chosen,
+        device=torch.device(device),
+    )
