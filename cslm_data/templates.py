@@ -1,8 +1,8 @@
-"""wordings → the segments of a user's turn. Reads manifests/prompts; serves training and generation.
+"""wordings → the segments of a user's turn. Reads manifests/prompts.
 
-A wording is parsed once into literal text and slots. What a user says is never formatted: it goes
-into a segment of its own, so a transcript that spells `{speech}` or `<sosp>` stays what it is, and
-the number of its tokens does not depend on the wording around it.
+Serves training and generation. A wording is parsed once into literal text and slots. What a user
+says is never formatted: it goes into a segment of its own, so a transcript that spells `{speech}`
+or `<sosp>` stays what it is, and the number of its tokens does not depend on the wording around it.
 """
 
 from __future__ import annotations
