@@ -321,3 +321,7 @@ def _preview(units: object) -> str:
 def main() -> None:
     """Entry point of `cslm-data`."""
     shell.run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
-from cslm_data.errors import MissingArtefactError
+from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.query import Answer, run_query
 from cslm_data.workspace import Workspace
 
@@ -23,7 +23,7 @@ class AuditResult:
     name: str
     severity: Severity
     title: str
-    """The first line of the header."""
+    """The first sentence of the header."""
     advice: str
     """The rest of the header: why it matters and what to do."""
     answer: Answer
@@ -65,12 +65,16 @@ def _run(workspace: Workspace, name: str, sql: str) -> AuditResult:
         if not line.startswith("--"):
             break
         header.append(line.removeprefix("--").strip())
+    try:
+        answer = run_query(workspace, sql)
+    except UsageError as error:
+        raise UsageError(f"audit {name}: {error}") from None
     return AuditResult(
         name=name,
         severity=_severity(name),
-        title=header[0] if header else name,
+        title=header[0].split(". ")[0].rstrip(".") if header else name,
         advice=" ".join(header[1:]),
-        answer=run_query(workspace, sql),
+        answer=answer,
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import duckdb
 
-from cslm_data.errors import LockedError, MissingArtefactError
-from cslm_data.workspace import Workspace
+from cslm_data.errors import CorruptArtefactError, LockedError, MissingArtefactError
+from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -80,6 +80,8 @@ def open_catalog(workspace: Workspace, *, write: bool = False, doing: str) -> It
     """
     if write:
         with workspace.lock("catalog", doing):
+            if not workspace.catalog.exists():
+                _create(workspace)
             connection = _connect(workspace, read_only=False)
             try:
                 connection.execute(read_sql("schema"))
@@ -108,10 +110,22 @@ def confine(connection: Connection, workspace: Workspace) -> None:
     connection.execute("set lock_configuration = true")
 
 
+def _create(workspace: Workspace) -> None:
+    """An empty catalog under a temporary name, then its own: never a half-made file."""
+    remove_leftovers(workspace.root)
+    with atomic_path(workspace.catalog) as temporary, duckdb.connect(str(temporary)) as connection:
+        connection.execute(read_sql("schema"))
+        connection.execute("checkpoint")
+
+
 def _connect(workspace: Workspace, *, read_only: bool) -> Connection:
     try:
         connection = duckdb.connect(str(workspace.catalog), read_only=read_only)
     except duckdb.IOException as error:
+        if "not a valid" in str(error):
+            raise CorruptArtefactError(
+                f"{workspace.catalog}: not a DuckDB file; move it away and ingest again"
+            ) from None
         if "lock" not in str(error).lower():
             raise
         raise LockedError(

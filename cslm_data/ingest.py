@@ -22,7 +22,7 @@ from cslm_data.audio import audio_version, probe
 from cslm_data.catalog import Connection, open_catalog, read_sql
 from cslm_data.corpora import Defaults, Record, find_reader, guess_format
 from cslm_data.errors import AudioError, NoDataError, UsageError
-from cslm_data.languages import known_language
+from cslm_data.languages import check_language
 from cslm_data.progress import progress
 from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
 from cslm_data.workspace import Workspace
@@ -83,7 +83,7 @@ def ingest(
     unknown format or language, LockedError when another process is writing.
     """
     if defaults.language is not None:
-        known_language(defaults.language)
+        check_language(defaults.language, where="--lang")
     sources, unrecognised = _find_sources(list(paths), format)
     with open_catalog(workspace, write=True, doing="cslm-data ingest") as connection:
         summaries = [
@@ -179,7 +179,7 @@ def _checked(
             return record
         for language in _languages_of(record):
             try:
-                known_language(language)
+                check_language(language, where=ingest_tables.id_of(record))
             except UsageError as error:
                 return _reject(record, "unknown_language", str(error))
         return _probe(record, max_duration_s) if isinstance(record, Utterance) else record

@@ -108,14 +108,20 @@ left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.o
 
 -- One row per corpus: what it holds, in which languages and under which licences.
 create or replace temp view corpora as
-with rows as (
+with translations as (
+    select corpus, license, src_lang as language, source_uri from bitext
+    union all
+    select corpus, license, tgt_lang as language, source_uri from bitext
+),
+
+rows as (
     select corpus, license, language, source_uri, 1 as utterances, 0 as pairs, 0 as dialogues, duration_s
     from utterances
-    union all by name
-    select corpus, license, unnest([src_lang, tgt_lang]) as language, source_uri, 0 as utterances, 0.5 as pairs, 0 as dialogues, 0.0 as duration_s
-    from bitext
-    union all by name
-    select corpus, license, language, source_uri, 0 as utterances, 0 as pairs, 1 as dialogues, 0.0 as duration_s
+    union all
+    select corpus, license, language, source_uri, 0 as utterances, 0.5 as pairs, 0 as dialogues, 0 as duration_s
+    from translations
+    union all
+    select corpus, license, language, source_uri, 0 as utterances, 0 as pairs, 1 as dialogues, 0 as duration_s
     from dialogues
 )
 

@@ -1,9 +1,8 @@
 -- Samples of a mix whose source is no longer in the catalog. One row per (mix, source).
 -- The corpus changed after the mix was built: rebuild it with --overwrite.
 with members as (
-    select mix, unnest(source_ids) as id, min("key") as example
+    select mix, unnest(source_ids) as id, "key"
     from mix_samples
-    group by all
 ),
 
 known as (
@@ -14,7 +13,8 @@ known as (
     select dialogue_id as id from dialogues
 )
 
-select members.mix, members.id, members.example
+select members.mix, members.id, min(members."key") as example
 from members
 anti join known using (id)
+group by members.mix, members.id
 order by members.mix, members.id;

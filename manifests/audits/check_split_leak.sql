@@ -2,10 +2,9 @@
 -- A model evaluated on what it was trained on says nothing. Rebuild the mix with --overwrite; a mix
 -- that takes its splits from the manifests (splits.by: manifest) is the corpus's own affair.
 with members as (
-    select mix_samples.mix, mix_samples.split, unnest(mix_samples.source_ids) as id
+    select mix, split, unnest(source_ids) as id
     from mix_samples
-    inner join mixes on mix_samples.mix = mixes.mix
-    where mixes.split_by = 'content'
+    where mix in (select mixes.mix from mixes where mixes.split_by = 'content')
 ),
 
 sentences as (

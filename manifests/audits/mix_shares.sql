@@ -1,13 +1,18 @@
 -- Tokens of each mix per split, task and languages. One row per (mix, split, task, languages).
 -- Tokens are text tokens, deduplicated units and controls: what a model trains on.
+with groups as (
+    select mix, split, task, languages, count(*) as samples, sum(num_tokens) as tokens
+    from mix_samples
+    group by all
+)
+
 select
     mix,
     split,
     task,
     languages,
-    count(*) as samples,
-    sum(num_tokens) as tokens,
-    round(sum(num_tokens) / sum(sum(num_tokens)) over (partition by mix, split), 4) as share,
-from mix_samples
-group by all
+    samples,
+    tokens,
+    round(tokens / sum(tokens) over (partition by mix, split), 4) as share,
+from groups
 order by mix, split, task, languages;

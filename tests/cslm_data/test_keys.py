@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cslm_data.keys import content_id, key64, keyed_rng, mix64
+
+
+def test_a_key_is_the_xxhash64_of_length_prefixed_utf8() -> None:
+    expected = xxhash.xxh64((2).to_bytes(8, "little") + "é".encode()).intdigest()
+    assert key64("é") == expected
+
+
+def test_where_one_string_ends_and_the_next_begins_matters() -> None:
+    assert key64("ab", "c") != key64("a", "bc")
+
+
+def splitmix64(value: int, seed: int) -> int:
+    """The published finaliser in plain Python integers."""
+    mask = (1 << 64) - 1
+    z = (value + key64("seed", str(seed)) + 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.integers(0, 2**40))
+def test_mixing_agrees_with_plain_integer_arithmetic(values: list[int], seed: int) -> None:
+    mixed = mix64(np.array(values, np.uint64), seed)
+    assert mixed.tolist() == [splitmix64(value, seed) for value in values]
+
+
+def test_a_keyed_generator_depends_on_seed_and_key_alone() -> None:
+    first = keyed_rng(3, "a").integers(1000, size=5).tolist()
+    assert first == keyed_rng(3, "a").integers(1000, size=5).tolist()
+    assert first != keyed_rng(3, "b").integers(1000, size=5).tolist()
+    assert first != keyed_rng(4, "a").integers(1000, size=5).tolist()
+
+
+def test_a_content_id_ignores_the_order_of_fields() -> None:
+    assert content_id({"a": 1, "b": [2]}) == content_id({"b": [2], "a": 1})
+    assert content_id({"a": 1}) != content_id({"a": 2})
