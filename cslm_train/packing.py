@@ -1,0 +1,93 @@
+"""Lengths in the order of a mix → packs, and packs → the order of an epoch. Pure functions.
+
+A pack is a set of whole samples that are neighbours in the mix and together nearly fill a length.
+Everything follows from the lengths, a seed and a number, so a plan made anywhere is the same plan.
+"""
+
+# N samples, P packs
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cslm_data.keys import key64, mix64
+
+Integers = NDArray[np.int64]
+
+SKIPPED = -1
+"""Pack of a sample that is longer than a pack: left out, and counted by the caller."""
+
+
+def assign_packs(lengths_N: Integers, *, pack_length: int, window: int) -> Integers:
+    """The pack of each sample: int64 (N,), SKIPPED where the sample is longer than `pack_length`.
+
+    `window` samples at a time, the longest first, each go into the open pack that they fill best.
+    A pack stays open for the window it began in and the next. Packs are numbered by their first
+    sample.
+    """
+    if len(lengths_N) and lengths_N.min() < 1:
+        raise ValueError("a sample needs at least one token")
+    packs_N = np.full(len(lengths_N), SKIPPED, np.int64)
+    lengths = lengths_N.tolist()
+    open_packs: list[tuple[int, int]] = []  # (room left, pack), sorted
+    num_packs = num_old = 0
+    for start in range(0, len(lengths), window):
+        open_packs = [entry for entry in open_packs if entry[1] >= num_old]
+        num_old = num_packs
+        members = range(start, min(start + window, len(lengths)))
+        for sample in sorted(members, key=lambda index: (-lengths[index], index)):
+            length = lengths[sample]
+            if length > pack_length:
+                continue
+            best = bisect_left(open_packs, (length, -1))
+            if best < len(open_packs):
+                room, pack = open_packs.pop(best)
+            else:
+                room, pack = pack_length, num_packs
+                num_packs += 1
+            packs_N[sample] = pack
+            if room > length:
+                insort(open_packs, (room - length, pack))
+    return _number_by_first(packs_N)
+
+
+def _number_by_first(packs_N: Integers) -> Integers:
+    """The same packs, numbered in the order of their first samples."""
+    kept = packs_N[packs_N != SKIPPED]
+    names_P, first_P = np.unique(kept, return_index=True)
+    rank_P = np.empty(len(names_P), np.int64)
+    rank_P[np.argsort(first_P)] = np.arange(len(names_P))
+    numbered_N = packs_N.copy()
+    numbered_N[packs_N != SKIPPED] = rank_P[np.searchsorted(names_P, kept)]
+    return numbered_N
+
+
+def epoch_order(num_packs: int, *, seed: int, epoch: int) -> Integers:
+    """The packs in the order in which an epoch reads them: a permutation, int64 (P,)."""
+    keys_P = mix64(np.arange(num_packs, dtype=np.uint64), key64("epoch", str(seed), str(epoch)))
+    return np.argsort(keys_P, kind="stable")
+
+
+class Cursor(NamedTuple):
+    """Everything a reader has to remember: the next pack is `epoch_order(…, epoch)[position]`."""
+
+    epoch: int = 0
+    position: int = 0
+
+    def advance(self, count: int, num_packs: int) -> Cursor:
+        """The cursor `count` packs later; the next epoch begins where one ends."""
+        epochs, position = divmod(self.position + count, num_packs)
+        return Cursor(self.epoch + epochs, position)
+
+
+def place_in_step(index: Integers, *, num_ranks: int, accumulation: int) -> tuple[Integers, ...]:
+    """Step (from 1), rank and micro-batch that read the pack at an index from the run's start.
+
+    Step s on rank r of W reads index ((s-1)·A + a)·W + r as its micro-batch a of A.
+    """
+    per_step = num_ranks * accumulation
+    return index // per_step + 1, index % num_ranks, index % per_step // num_ranks

@@ -1,0 +1,106 @@
+"""Packs hold whole samples, fill up, and come in an order that only keys decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cslm_data.keys import keyed_rng
+from cslm_train.packing import SKIPPED, Cursor, assign_packs, epoch_order, place_in_step
+
+LENGTHS = st.lists(st.integers(1, 40), max_size=200)
+
+
+def pack(lengths: list[int], *, pack_length: int = 32, window: int = 16) -> np.ndarray:
+    return assign_packs(np.array(lengths, np.int64), pack_length=pack_length, window=window)
+
+
+def test_samples_go_where_they_fit_best() -> None:
+    # Longest first: 6 | 5 | 4 into 6 | 4 into 5 | 1 into 5+4.
+    assert pack([4, 6, 1, 5, 4], pack_length=10).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_sample_longer_than_a_pack_is_skipped() -> None:
+    assert pack([33, 32, 40, 1]).tolist() == [SKIPPED, 0, SKIPPED, 1]
+
+
+def test_a_sample_without_tokens_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        pack([3, 0])
+
+
+@given(LENGTHS, st.integers(1, 50))
+def test_every_sample_is_in_one_pack_that_is_not_overfull(lengths: list[int], window: int) -> None:
+    packs = pack(lengths, window=window)
+    assert [p == SKIPPED for p in packs] == [length > 32 for length in lengths]
+    used = sorted(set(packs.tolist()) - {SKIPPED})
+    assert used == list(range(len(used)))
+    for number in used:
+        assert sum(np.array(lengths)[packs == number]) <= 32
+
+
+@given(LENGTHS, st.integers(1, 50))
+def test_packs_hold_neighbours_and_are_numbered_by_their_first(
+    lengths: list[int], window: int
+) -> None:
+    packs = pack(lengths, window=window)
+    firsts = []
+    for number in sorted(set(packs.tolist()) - {SKIPPED}):
+        members = np.flatnonzero(packs == number)
+        firsts.append(members[0])
+        assert members[-1] // window - members[0] // window <= 1
+    assert firsts == sorted(firsts)
+
+
+@given(LENGTHS, LENGTHS)
+def test_later_samples_leave_finished_packs_as_they_are(
+    lengths: list[int], more: list[int]
+) -> None:
+    window = 16
+    whole = len(lengths) // window * window
+    settled = max(0, whole - window)  # the last whole window's packs are still open
+    before, after = pack(lengths[:whole]), pack([*lengths[:whole], *more])
+    assert before[:settled].tolist() == after[:settled].tolist()
+
+
+def test_packs_of_realistic_lengths_are_full() -> None:
+    lengths = keyed_rng(1, "lengths").lognormal(5.0, 0.8, size=20_000).astype(np.int64) + 1
+    packs = assign_packs(lengths, pack_length=4096, window=1024)
+    kept = lengths[packs != SKIPPED]
+    assert kept.sum() / ((packs.max() + 1) * 4096) > 0.99
+
+
+@given(st.integers(0, 100), st.integers(0, 5), st.integers(0, 5))
+def test_an_epoch_reads_every_pack_once(num_packs: int, seed: int, epoch: int) -> None:
+    order = epoch_order(num_packs, seed=seed, epoch=epoch)
+    assert sorted(order.tolist()) == list(range(num_packs))
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    orders = {
+        tuple(epoch_order(50, seed=seed, epoch=epoch)) for seed in range(3) for epoch in range(3)
+    }
+    assert len(orders) == 9
+    assert tuple(epoch_order(50, seed=1, epoch=2)) in orders
+
+
+@given(st.integers(1, 20), st.lists(st.integers(0, 50), max_size=10))
+def test_advancing_in_parts_arrives_where_one_leap_does(num_packs: int, counts: list[int]) -> None:
+    cursor = Cursor()
+    for count in counts:
+        cursor = cursor.advance(count, num_packs)
+    assert cursor == Cursor().advance(sum(counts), num_packs)
+    assert cursor.epoch * num_packs + cursor.position == sum(counts)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 6), st.data())
+def test_the_place_in_a_step_inverts_the_formula(
+    num_ranks: int, accumulation: int, step: int, data: st.DataObject
+) -> None:
+    rank = data.draw(st.integers(0, num_ranks - 1))
+    micro = data.draw(st.integers(0, accumulation - 1))
+    index = np.array([((step - 1) * accumulation + micro) * num_ranks + rank])
+    place = place_in_step(index, num_ranks=num_ranks, accumulation=accumulation)
+    assert [int(part[0]) for part in place] == [step, rank, micro]
