@@ -39,6 +39,10 @@ RejectRateOption = Annotated[
 ]
 DEFAULT_MAX_REJECT_RATE = 0.01
 
+_FULL_DISK = (
+    "no space left on the disk of the workspace; nothing half-written was kept: free some space "
+    "and run the same command again"
+)
 EXIT_ERROR = 2
 EXIT_FINDING = 1
 
@@ -77,17 +81,23 @@ def run(app: typer.Typer) -> None:
     except CslmError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(
-                f"{error.filename or 'the workspace'}: no space left on the disk; nothing "
-                "half-written was kept: free some space and run the same command again"
-            )
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or _is_full_disk(error):
+            _fail(_FULL_DISK)
         if error.errno == errno.EPIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_FINDING)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             _fail(f"{error.filename}: {error.strerror}; choose a folder that you may write to")
         raise
+    except Exception as error:
+        if _is_full_disk(error):
+            _fail(_FULL_DISK)
+        raise
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """DuckDB, Arrow and torch say it each in an exception of their own."""
+    return os.strerror(errno.ENOSPC).lower() in str(error).lower()
 
 
 def workspace_of(option: Path | None) -> Workspace:

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_rows, write_tone
+
+
+def cslm_data(
+    *arguments: object, workspace: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in a process of its own."""
+    command = [sys.executable, "-m", "cslm_cli.data", *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "CSLM_WORKSPACE"}
+    if workspace is not None:
+        environment["CSLM_WORKSPACE"] = str(workspace)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    rows: list[dict[str, object]] = []
+    for index in range(3):
+        write_tone(folder / f"{index}.wav", seconds=0.3, hz=200 + 100 * index)
+        rows.append({"id": f"u{index}", "audio": f"{index}.wav", "text": "a", "language": "en"})
+    write_rows(folder / "speech.jsonl", rows)
+    return folder
+
+
+def test_the_workspace_comes_from_the_variable_and_answers_come_in_three_forms(
+    corpus: Path, tmp_path: Path
+) -> None:
+    where = tmp_path / "ws"
+    done = cslm_data("ingest", corpus, "--json", workspace=where)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sources"][0]["added"] == 3
+    query = "select utt_id, text from utterances order by utt_id limit 2"
+    csv = cslm_data("sql", query, "-o", "csv", workspace=where)
+    assert csv.stdout == "utt_id,text\nu0,a\nu1,a\n"
+    rows = json.loads(cslm_data("sql", query, "-o", "json", workspace=where).stdout)
+    assert rows == [{"utt_id": "u0", "text": "a"}, {"utt_id": "u1", "text": "a"}]
+    assert "utt_id" in cslm_data("sql", query, workspace=where).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sql", "select 1"], "no catalog here"),
+        (["ingest", "nowhere.jsonl"], "no such file"),
+        (["quantize"], "no catalog here"),
+        (["build-mix", "--langs", "en,klingon"], "klingon"),
+        (["audit"], "no catalog here"),
+        (["show", "x"], "no catalog here"),
+    ],
+)
+def test_a_users_mistake_is_one_message_without_a_traceback(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = cslm_data(*arguments, "--workspace", tmp_path / "none")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_too_many_rejects_end_with_an_error_unless_they_are_allowed(
+    corpus: Path, tmp_path: Path
+) -> None:
+    (corpus / "0.wav").unlink()
+    where = tmp_path / "ws"
+    refused = cslm_data("ingest", corpus, workspace=where)
+    assert refused.returncode == 2
+    assert "1 of 3 rows were rejected" in refused.stderr
+    allowed = cslm_data("ingest", corpus, "--max-reject-rate", "0.5", workspace=where)
+    assert allowed.returncode == 0
+    rows = cslm_data("sql", "select key, reason from rejects", "-o", "csv", workspace=where)
+    assert rows.stdout == "key,reason\nu0,missing\n"
+
+
+def test_a_failing_check_shows_in_the_exit_code(corpus: Path, tmp_path: Path) -> None:
+    where = tmp_path / "ws"
+    assert cslm_data("ingest", corpus, workspace=where).returncode == 0
+    audits = tmp_path / "audits"
+    audits.mkdir()
+    (audits / "check_text.sql").write_text("-- Texts.\nselect utt_id from utterances")
+    assert cslm_data("audit", workspace=where).returncode == 0
+    assert cslm_data("audit", "--audits", audits, workspace=where).returncode == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_a_clear_message_and_leaves_nothing_half_written(
+    corpus: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this sandbox does not allow mounting")
+    try:
+        done = cslm_data("ingest", corpus, workspace=disk)
+        assert done.returncode == 2
+        assert "no space left" in done.stderr.lower()
+        assert "Traceback" not in done.stderr
+        assert [path.name for path in disk.iterdir() if path.name != "locks"] == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_demo_corpus_is_laid_out_once(tmp_path: Path) -> None:
+    assert cslm_data("demo", tmp_path / "demo").returncode == 0
+    again = cslm_data("demo", tmp_path / "demo")
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+    assert cslm_data("demo", tmp_path / "demo", "--overwrite").returncode == 0
+    assert (tmp_path / "demo" / "speech_zh.jsonl").exists()
