@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
 import torch
@@ -70,6 +71,9 @@ class SpeechLlama(TransformerLM):  # type: ignore[misc] # final for typing only;
             hidden = hidden.index_select(-2, positions_K)
         logits: Tensor = self.final_proj(hidden)
         return logits
+
+    if TYPE_CHECKING:
+        __call__ = forward  # type: ignore[assignment]
 
 
 class _Factory(LLaMAFactory):
