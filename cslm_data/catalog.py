@@ -7,6 +7,7 @@ it reads its plan, closes the catalog, and leaves its results in files that the 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import duckdb
 
 from cslm_data.errors import CorruptArtefactError, LockedError, MissingArtefactError
-from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
+from cslm_data.workspace import Workspace, remove_leftovers
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -113,9 +114,12 @@ def confine(connection: Connection, workspace: Workspace) -> None:
 def _create(workspace: Workspace) -> None:
     """An empty catalog under a temporary name, then its own: never a half-made file."""
     remove_leftovers(workspace.root)
-    with atomic_path(workspace.catalog) as temporary, duckdb.connect(str(temporary)) as connection:
-        connection.execute(read_sql("schema"))
-        connection.execute("checkpoint")
+    with tempfile.TemporaryDirectory(dir=workspace.root, prefix=".", suffix=".tmp") as folder:
+        path = Path(folder) / workspace.catalog.name
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(read_sql("schema"))
+            connection.execute("checkpoint")
+        path.replace(workspace.catalog)
 
 
 def _connect(workspace: Workspace, *, read_only: bool) -> Connection:
