@@ -1,0 +1,365 @@
+"""catalog + recipe → candidates: every sample that a mix could hold, with its exact tokens.
+
+Each candidate is compiled once to count its tokens; its source row is set aside as Parquet, so that
+the catalog is closed before the first shard is written and a mix is made of one state of it.
+"""
+
+# N candidates
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cslm_data.catalog import Connection, read_sql
+from cslm_data.errors import UsageError
+from cslm_data.keys import U64, key64
+from cslm_data.recipes import Recipe
+from cslm_data.records import SPLITS, Reject, Sample, Word
+from cslm_data.samples import (
+    CompileError,
+    CompileOptions,
+    SourceTurn,
+    compile_sample,
+    count_tokens,
+    prompt_kind,
+)
+from cslm_data.shards import encode_sample
+from cslm_data.splits import SentenceSplits, SplitIndex, manifest_split
+from cslm_data.templates import choose_wording, literals, wordings
+from cslm_data.text_tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    import pyarrow
+
+U32 = NDArray[np.uint32]
+
+_QUERIES = {
+    "asr": "mix_utterances",
+    "tts": "mix_utterances",
+    "mt": "mix_bitext",
+    "instruct": "mix_instruct",
+    "s2s": "mix_chat",
+    "t2s": "mix_chat",
+}
+_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixSource:
+    """One task in one language, or from one to another."""
+
+    index: int
+    rule: int
+    """Which of the recipe's sources it comes from."""
+    task: str
+    language: str
+    answer_language: str
+    share: float
+    """Of the training tokens, as the recipe asks."""
+    max_epochs: float
+    where: str | None
+    optional: bool
+
+    @property
+    def languages(self) -> str:
+        """Label of the languages: `en`, or `en-zh` from English to Mandarin."""
+        if self.language == self.answer_language:
+            return self.language
+        return f"{self.language}-{self.answer_language}"
+
+    @property
+    def prompt_kind(self) -> str | None:
+        """Which wordings its samples take."""
+        return prompt_kind(self.task, self.language, self.answer_language)
+
+
+@dataclass(kw_only=True)
+class Candidates:
+    """The candidates of one source, those that compile."""
+
+    first: int
+    """Number of its first candidate; the others follow."""
+    keys_N: U64
+    """Hash in the name of the sample."""
+    tokens_N: U32
+    """Without the wording of the prompt."""
+    units_N: U32
+    bytes_N: U32
+    splits_N: SplitIndex
+    wording_tokens: tuple[int, ...]
+    """Tokens that each wording adds."""
+    num_rows: int
+    """Rows that the catalog gave, rejected ones included."""
+    reasons: Counter[str]
+
+
+@dataclass(kw_only=True)
+class Gathering:
+    """What gathering needs and collects over all sources."""
+
+    rows: Path
+    """Folder where source rows are set aside."""
+    tokenizer: TextTokenizer
+    tokenizer_id: str
+    options: CompileOptions
+    recipe: Recipe
+    sentence_splits: SentenceSplits | None
+    """None: the corpus's own splits."""
+    rejects: list[Reject] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    num_candidates: int = 0
+    digest: Any = field(default_factory=hashlib.blake2b)
+    """Of every candidate's content."""
+
+
+def expand_recipe(recipe: Recipe, languages: Sequence[str]) -> list[MixSource]:
+    """The sources of a recipe for some languages, shares split evenly over languages or pairs."""
+    pairs = {
+        "each": [(language, language) for language in languages],
+        "pairs": list(itertools.permutations(languages, 2)),
+    }
+    rules = [(i, r) for i, r in enumerate(recipe.sources) if pairs[r.languages]]
+    total = sum(rule.weight for _, rule in rules)
+    sources: list[MixSource] = []
+    for number, rule in rules:
+        for language, answer_language in pairs[rule.languages]:
+            source = MixSource(
+                index=len(sources),
+                rule=number,
+                task=rule.task,
+                language=language,
+                answer_language=answer_language,
+                share=rule.weight / total / len(pairs[rule.languages]),
+                max_epochs=rule.max_epochs,
+                where=rule.where,
+                optional=rule.optional,
+            )
+            sources.append(source)
+    return sources
+
+
+def gather(
+    connection: Connection,
+    source: MixSource,
+    to: Gathering,
+    advance: Callable[[float], None] = lambda amount: None,
+) -> Candidates:
+    """Compile every candidate of a source, count it, set its row aside, note the rejected ones."""
+    import pyarrow.parquet
+
+    wording_tokens = _count_wordings(source, to.tokenizer)
+    first = to.num_candidates
+    columns: dict[str, list[Any]] = {name: [] for name in ("keys", "tokens", "units", "bytes")}
+    splits: list[int] = []
+    sentences: list[int] = []
+    num_rows = 0
+    num_rejects = len(to.rejects)
+    with _query(connection, source, to.tokenizer_id) as reader:
+        schema = reader.schema.append(pyarrow.field("candidate", pyarrow.uint32()))
+        path = to.rows / f"{source.index:04d}.parquet"
+        with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+            for batch in reader:
+                num_rows += len(batch)
+                kept = _compile_batch(batch, source, to, wording_tokens, columns)
+                if kept:
+                    rows = batch.take(kept)
+                    splits.extend(
+                        SPLITS.index(manifest_split(names)) for names in rows["splits"].to_pylist()
+                    )
+                    sentences.extend(rows["sentence"].to_pylist())
+                    numbers = np.arange(
+                        to.num_candidates, to.num_candidates + len(kept), dtype=np.uint32
+                    )
+                    to.num_candidates += len(kept)
+                    rows = rows.append_column("candidate", pyarrow.array(numbers))
+                    writer.write_batch(rows.cast(schema))
+                advance(len(batch))
+    splits_N = np.array(splits, np.uint8)
+    if to.sentence_splits is not None:
+        splits_N = to.sentence_splits.of(np.array(sentences, np.uint64))
+    to.digest.update(splits_N.tobytes())
+    return Candidates(
+        first=first,
+        keys_N=np.array(columns["keys"], np.uint64),
+        tokens_N=np.array(columns["tokens"], np.uint32),
+        units_N=np.array(columns["units"], np.uint32),
+        bytes_N=np.array(columns["bytes"], np.uint32),
+        splits_N=splits_N,
+        wording_tokens=wording_tokens,
+        num_rows=num_rows,
+        reasons=Counter(reject.reason for reject in to.rejects[num_rejects:]),
+    )
+
+
+def read_turns(column: Any) -> list[list[SourceTurn]]:
+    """Turns of each row of an Arrow column; units are views of its memory."""
+    offsets = column.offsets.to_numpy()
+    flat = column.values
+    values = {name: flat.field(name).to_pylist() for name in ("role", "language", "text", "words")}
+    units = _lists(flat.field("units"))
+    durations = _lists(flat.field("durations"))
+
+    def turn(index: int) -> SourceTurn:
+        words = values["words"][index]
+        return SourceTurn(
+            role=values["role"][index],
+            language=values["language"][index],
+            text=values["text"][index],
+            units=units[index],
+            durations=durations[index],
+            words=None if words is None else tuple(Word(**word) for word in words),
+        )
+
+    return [
+        [turn(index) for index in range(start, end)]
+        for start, end in itertools.pairwise(offsets.tolist())
+    ]
+
+
+def sample_choices(source: MixSource, keys: Sequence[str], *, prompts_seed: int) -> list[int]:
+    """Which wording each sample gets; 0 where its task has none."""
+    kind = source.prompt_kind
+    if kind is None:
+        return [0] * len(keys)
+    return [choose_wording(kind, source.language, seed=prompts_seed, key=key) for key in keys]
+
+
+def source_name(source: MixSource) -> str:
+    """The part of the key that samples of a source share; the hash follows."""
+    return f"{source.task}-{source.languages}-"
+
+
+class _Query:
+    """The rows of a source as Arrow batches; mistakes in `where` are the recipe's."""
+
+    def __init__(self, connection: Connection, text: str, values: dict[str, Any], where: str):
+        self._run = lambda: connection.execute(text, values).to_arrow_reader(_BATCH_ROWS)
+        self._where = where
+
+    def __enter__(self) -> pyarrow.RecordBatchReader:
+        import duckdb
+
+        try:
+            self._reader = self._run()
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            raise UsageError(f"{self._where}: {error}") from None
+        return self._reader
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+
+def _query(connection: Connection, source: MixSource, tokenizer_id: str) -> _Query:
+    name = _QUERIES[source.task]
+    values: dict[str, Any] = {"language": source.language}
+    if name in ("mix_bitext", "mix_chat"):
+        values["answer_language"] = source.answer_language
+    if name in ("mix_utterances", "mix_chat"):
+        values["tokenizer_id"] = tokenizer_id
+    if name == "mix_chat":
+        values["spoken"] = source.task == "s2s"
+    text = read_sql(name).replace("({where})", f"({source.where or 'true'})")
+    return _Query(
+        connection, text, values, f"recipe: sources[{source.rule}].where {source.where!r}"
+    )
+
+
+def _compile_batch(
+    batch: pyarrow.RecordBatch,
+    source: MixSource,
+    to: Gathering,
+    wording_tokens: tuple[int, ...],
+    columns: dict[str, list[Any]],
+) -> list[int]:
+    """Compile the rows of a batch; the positions of those that make a sample."""
+    all_ids = batch["source_ids"].to_pylist()
+    corpora = batch["corpus"].to_pylist()
+    places: list[int] = []
+    samples: list[Sample] = []
+
+    def reject(place: int, reason: str, detail: str) -> None:
+        row = Reject(
+            stage="mix",
+            corpus=corpora[place],
+            key=all_ids[place][0],
+            reason=reason,
+            detail=f"{source.task} {source.languages}: {detail}",
+        )
+        to.rejects.append(row)
+
+    for place, turns in enumerate(read_turns(batch["turns"])):
+        ids = all_ids[place]
+        try:
+            sample = compile_sample(
+                source.task, source.languages, turns, ids, epoch=0, options=to.options
+            )
+        except CompileError as error:
+            reject(place, error.reason, error.detail)
+            continue
+        places.append(place)
+        samples.append(sample)
+    kept: list[int] = []
+    totals = count_tokens(samples, to.tokenizer.encode_batch)
+    choices = sample_choices(source, [s.key for s in samples], prompts_seed=to.options.prompts_seed)
+    limit = to.recipe.max_sample_tokens
+    for place, sample, total, choice in zip(places, samples, totals, choices, strict=True):
+        key = key64(source.task, source.languages, *all_ids[place])
+        if limit is not None and total > limit:
+            reject(place, "too_long", f"{total} tokens, over max_sample_tokens {limit}")
+            continue
+        if key in to.seen:
+            reject(place, "duplicate", "an earlier row or source of the recipe has it already")
+            continue
+        to.seen.add(key)
+        kept.append(place)
+        document, units = encode_sample(sample)
+        to.digest.update(document)
+        if units is not None:
+            to.digest.update(units.tobytes())
+        num_units = 0 if units is None else len(units)
+        columns["keys"].append(key)
+        columns["tokens"].append(total - wording_tokens[choice])
+        columns["units"].append(num_units)
+        columns["bytes"].append(_tar_bytes(len(document)) + _tar_bytes(128 + 2 * num_units))
+    return kept
+
+
+def _tar_bytes(num_bytes: int) -> int:
+    return 512 + num_bytes + -num_bytes % 512
+
+
+def _count_wordings(source: MixSource, tokenizer: TextTokenizer) -> tuple[int, ...]:
+    kind = source.prompt_kind
+    if kind is None:
+        return (0,)
+    return tuple(
+        sum(
+            len(ids)
+            for ids in tokenizer.encode_batch(
+                literals(
+                    kind, choice, language=source.language, answer_language=source.answer_language
+                )
+            )
+        )
+        for choice in range(len(wordings(kind, source.language)))
+    )
+
+
+def _lists(column: Any) -> list[NDArray[np.uint16] | None]:
+    """Each list of an Arrow column of lists of uint16, None for null."""
+    offsets = column.offsets.to_numpy().tolist()
+    values = column.values.to_numpy(zero_copy_only=False).astype(np.uint16, copy=False)
+    valid: Iterator[bool] = iter(column.is_valid().to_pylist())
+    return [
+        values[start:end] if is_valid else None
+        for (start, end), is_valid in zip(itertools.pairwise(offsets), valid, strict=True)
+    ]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from cslm_data.errors import UsageError
+from cslm_data.recipes import check_recipe, load_recipe
+
+GOOD = {"stage": "pretrain", "sources": [{"task": "asr", "weight": 1}]}
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_the_shipped_recipes_load(stage):
+    recipe = load_recipe(None, stage=stage)
+    assert recipe.stage == stage
+    assert sum(source.weight for source in recipe.sources) == pytest.approx(1)
+
+
+def test_defaults_fill_what_is_left_out():
+    recipe = check_recipe(GOOD, where="f")
+    assert recipe.chunk_words == 7 and recipe.splits.by == "content"
+    assert recipe.sources[0].weight == 1.0
+
+
+def source(**fields):
+    return {**GOOD, "sources": [{"task": "asr", "weight": 1, **fields}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({**GOOD, "wieght": 1}, "f: no field 'wieght'"),
+        ({"stage": "pretrain"}, "f: the field 'sources' is missing"),
+        ({**GOOD, "stage": "warmup"}, "f: stage: 'warmup' is not one of pretrain, sft"),
+        ({**GOOD, "seed": "x"}, "f: seed: must be of type int"),
+        ({**GOOD, "seed": True}, "f: seed: must be of type int"),
+        ({**GOOD, "sources": []}, "at least one"),
+        ({**GOOD, "sources": {}}, "f: sources: must be a list"),
+        ({**GOOD, "splits": {"valid": 0.6, "test": 0.6}}, "f: splits"),
+        ({**GOOD, "splits": {"by": "speaker"}}, r"f: splits: by: 'speaker'"),
+        (source(task="sing"), r"f: sources\[0\]\.task: 'sing' is not one of"),
+        (source(weight=-1), r"f: sources\[0\]\.weight: must be more than 0"),
+        (source(weight=float("nan")), "more than 0"),
+        (source(max_epochs="two"), r"sources\[0\]: max_epochs: must be of type float"),
+        (source(languages="pairs"), "write each"),
+        (source(task="mt"), "write pairs"),
+        ("text", "must be a mapping"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(document, says):
+    with pytest.raises(UsageError, match=says):
+        check_recipe(document, where="f")
+
+
+def test_files_that_are_no_recipes_are_named(tmp_path):
+    path = tmp_path / "r.yaml"
+    with pytest.raises(UsageError, match=r"r\.yaml: cannot read"):
+        load_recipe(path, stage="pretrain")
+    path.write_text("a: [")
+    with pytest.raises(UsageError, match=r"r\.yaml: not YAML"):
+        load_recipe(path, stage="pretrain")
+    with pytest.raises(UsageError, match="--stage warmup"):
+        load_recipe(None, stage="warmup")
