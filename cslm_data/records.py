@@ -17,6 +17,8 @@ Part = Literal["", "tq", "ta", "sa"]
 Stage = Literal["pretrain", "sft"]
 Split = Literal["train", "valid", "test"]
 
+_NO_UNITS: Units = np.zeros(0, np.uint16)
+
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
@@ -128,7 +130,7 @@ class Segment:
     part: Part = ""
     """Place in the chain of modality: text question, text answer chunk, speech answer chunk."""
     text: str = ""
-    units: Units = field(default_factory=lambda: np.zeros(0, np.uint16))
+    units: Units = field(default_factory=lambda: _NO_UNITS)
 
     def __eq__(self, other: object) -> bool:
         """Equal when every field and every unit is equal."""
