@@ -68,7 +68,7 @@ def make_app(help: str) -> typer.Typer:
             stream=sys.stderr,
             force=True,
         )
-        for noisy in ("fairseq2", "transformers", "urllib3", "numba", "fsspec", "torio"):
+        for noisy in ("fairseq2", "transformers", "urllib3", "numba", "fsspec", "torio", "faiss"):
             logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
 
     return app
