@@ -1,1 +1,40 @@
-"""Engines run the planned parts of a job: here, or elsewhere."""
+"""Engines run the planned parts of a job: here, or elsewhere.
+
+An engine takes parts, a picklable recipe of a worker and a number of workers, and yields each part
+with its result as it finishes. A part's result depends on the part alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from cslm_data.errors import UsageError
+
+Worker = Callable[[Any], Any]
+
+
+class RunParts(Protocol):
+    """Runs every part; yields (part, result) in the order in which they finish."""
+
+    def __call__(
+        self, parts: Iterable[Any], make_worker: Callable[[], Worker], num_workers: int
+    ) -> Iterator[tuple[Any, Any]]:
+        """`make_worker` is called once in each worker; what it returns, once for each part."""
+
+
+def _local() -> RunParts:
+    from cslm_data.engines.local import run_parts
+
+    return run_parts
+
+
+ENGINES: dict[str, Callable[[], RunParts]] = {"local": _local}
+"""Engines by the name that `--engine` takes."""
+
+
+def load_engine(name: str) -> RunParts:
+    """The engine of that name. Raises UsageError for one there is not."""
+    if name not in ENGINES:
+        raise UsageError(f"--engine {name}: no such engine; there is {', '.join(sorted(ENGINES))}")
+    return ENGINES[name]()

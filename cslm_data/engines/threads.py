@@ -12,23 +12,34 @@ from collections.abc import Iterator
 from typing import Any
 
 
+def set_threads(num_threads: int) -> None:
+    """From here on every numerical library loaded so far computes with so many threads."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    threadpool_limits(num_threads)
+    _set_libraries(num_threads, num_threads)
+
+
 @contextlib.contextmanager
 def limit_threads(num_threads: int = 1) -> Iterator[None]:
-    """Within the block, every numerical library loaded so far computes with so many threads."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    """The same within a block only; after it the threads are as they were."""
+    from threadpoolctl import threadpool_limits
 
     torch: Any = sys.modules.get("torch")
     faiss: Any = sys.modules.get("faiss")
-    before = (torch.get_num_threads() if torch else 0, faiss.omp_get_max_threads() if faiss else 0)
+    before = (torch.get_num_threads() if torch else 1, faiss.omp_get_max_threads() if faiss else 1)
     with threadpool_limits(num_threads):
         try:
-            if torch:
-                torch.set_num_threads(num_threads)
-            if faiss:
-                faiss.omp_set_num_threads(num_threads)
+            _set_libraries(num_threads, num_threads)
             yield
         finally:
-            if torch:
-                torch.set_num_threads(before[0])
-            if faiss:
-                faiss.omp_set_num_threads(before[1])
+            _set_libraries(*before)
+
+
+def _set_libraries(torch_threads: int, faiss_threads: int) -> None:
+    torch: Any = sys.modules.get("torch")
+    faiss: Any = sys.modules.get("faiss")
+    if torch:
+        torch.set_num_threads(torch_threads)
+    if faiss:
+        faiss.omp_set_num_threads(faiss_threads)

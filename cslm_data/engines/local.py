@@ -1,0 +1,125 @@
+"""The local engine: processes of this machine, one thread each; none but this one for one worker.
+
+Workers are spawned, never forked, ignore Ctrl-C (the parent handles it) and end with their parent,
+also when it is killed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from cslm_data.engines import Worker
+from cslm_data.engines.threads import limit_threads, set_threads
+from cslm_data.errors import CslmError
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 2
+"""Parts waiting per worker: enough to keep it busy, few enough to keep the plan out of memory."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_parts(
+    parts: Iterable[Any], make_worker: Callable[[], Worker], num_workers: int
+) -> Iterator[tuple[Any, Any]]:
+    """Run every part; yields (part, result) as they finish.
+
+    What a worker raises is raised here and ends the run; parts that finished stay finished.
+    """
+    waiting = iter(parts)
+    # A single part needs no second process.
+    first = list(itertools.islice(waiting, 2))
+    waiting = itertools.chain(first, waiting)
+    if num_workers <= 1 or len(first) < 2:
+        yield from _run_here(waiting, make_worker)
+    else:
+        yield from _run_in_processes(waiting, make_worker, num_workers)
+
+
+def _run_here(parts: Iterable[Any], make_worker: Callable[[], Worker]) -> Iterator[tuple[Any, Any]]:
+    worker: Worker | None = None
+    for part in parts:
+        worker = worker or make_worker()
+        with limit_threads(1):
+            result = worker(part)
+        yield part, result
+
+
+def _run_in_processes(
+    parts: Iterator[Any], make_worker: Callable[[], Worker], num_workers: int
+) -> Iterator[tuple[Any, Any]]:
+    before = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(
+        num_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(make_worker,),
+    )
+    running: dict[Future[Any], Any] = {}
+    try:
+        for part in itertools.islice(parts, _AHEAD * num_workers):
+            running[executor.submit(_work, part)] = part
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                part = running.pop(future)
+                result = future.result()
+                for following in itertools.islice(parts, 1):
+                    running[executor.submit(_work, following)] = following
+                yield part, result
+    except BrokenProcessPool:
+        raise CslmError(
+            "a worker process died (killed, or out of memory); run the same command again: "
+            "finished parts are kept. If it happens again, use fewer with --num-workers"
+        ) from None
+    except BaseException:
+        # Ctrl-C, an error in a part, or a caller that stops listening: do not wait for the rest.
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+_make_worker: Callable[[], Worker] | None = None
+_worker: Worker | None = None
+
+
+def _begin(make_worker: Callable[[], Worker]) -> None:
+    """First thing in a new process."""
+    global _make_worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _make_worker = make_worker
+
+
+def _work(part: Any) -> Any:
+    """One part. The worker is made with the first one, so that its errors reach the parent."""
+    global _worker
+    if _worker is None:
+        assert _make_worker is not None
+        _worker = _make_worker()
+        set_threads(1)
+    return _worker(part)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,289 @@
+"""Utterances → units. Reads the catalog and its audio, writes tokenizers/ and units/.
+
+Step 1  choose the speech tokenizer, or fit one on a bounded, language-balanced sample of frames
+Step 2  finish the plans that an earlier run left unfinished
+Step 3  plan the utterances that no plan holds: cut into parts by seconds of audio, written first
+Step 4  encode the parts: each a Parquet file under a temporary name, renamed when whole
+Step 5  count: in = out + rejected + already
+
+The catalog is open for steps 1, 3 and 5 only, so that other commands can go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from cslm_data import speech_tokenizer
+from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
+from cslm_data.engines import RunParts, Worker, load_engine
+from cslm_data.engines.local import available_cores
+from cslm_data.errors import NoDataError, UsageError
+from cslm_data.features import choose_device, normalise_spec
+from cslm_data.kmeans import Backend
+from cslm_data.progress import progress
+from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.stretches import Stretch
+from cslm_data.tokenizer_fit import DEFAULT_MAX_FRAMES, fit_tokenizer
+from cslm_data.unit_parts import (
+    count_unfinished,
+    list_plans,
+    make_encoder,
+    unfinished_parts,
+    write_plan,
+)
+from cslm_data.workspace import Workspace, remove_leftovers
+
+log = logging.getLogger(__name__)
+
+DEFAULT_EXTRACTOR = "mfcc"
+DEFAULT_NUM_UNITS = 500
+
+_PART_S = (60.0, 3600.0)
+_PARTS_WANTED, _PARTS_AT_MOST = 64, 4096
+_FETCH = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageUnits:
+    """The units of one language."""
+
+    language: str
+    num_utterances: int
+    hours: float
+    num_frames: int
+    num_units: int
+    units_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeSummary:
+    """What the workspace now holds for a tokenizer. in = out + rejected + already."""
+
+    tokenizer_id: str
+    name: str
+    fitted: bool
+    """True if this run made the tokenizer."""
+    num_in: int
+    """Utterances of the catalog."""
+    num_out: int
+    """Encoded by this run."""
+    num_rejected: int
+    """Refused with their audio as it is, by this run or an earlier one."""
+    num_already: int
+    """Encoded by an earlier run."""
+    reject_reasons: dict[str, int]
+    num_frames: int
+    num_units_total: int
+    hours: float
+    dedup_ratio: float
+    """Frames per unit."""
+    languages: tuple[LanguageUnits, ...]
+    elapsed_s: float
+
+
+def quantize(
+    workspace: Workspace,
+    *,
+    tokenizer: str | None = None,
+    extractor: str | None = None,
+    layer: int | None = None,
+    num_units: int | None = None,
+    max_frames: int = DEFAULT_MAX_FRAMES,
+    temperature: float = 2.0,
+    max_speaker_s: float | None = None,
+    seed: int = 0,
+    backend: Backend = "faiss",
+    num_workers: int | None = None,
+    part_seconds: float | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    engine: str = "local",
+) -> QuantizeSummary:
+    """Turn every utterance of the catalog that has no units yet into units.
+
+    With `tokenizer` (name or id), by that one; else by the only one that fits `extractor`, `layer`
+    and `num_units` as far as they are given; where there is none, one is fitted: `max_frames` to
+    `backend` say how. Raises MissingArtefactError, NoDataError, UsageError, LockedError.
+    """
+    start = time.monotonic()
+    run_parts = load_engine(engine)
+    if part_seconds is not None and part_seconds <= 0:
+        raise UsageError(f"--part-seconds {part_seconds}: must be more than 0")
+    if num_workers is not None and num_workers < 1:
+        raise UsageError(f"--num-workers {num_workers}: must be 1 or more")
+    _require_speech(workspace)
+    chosen = _choose(workspace, tokenizer, extractor, layer, num_units)
+    spec = chosen.extractor if chosen else normalise_spec(extractor or DEFAULT_EXTRACTOR)
+    workers = num_workers or _default_workers(spec, device)
+    used = chosen or fit_tokenizer(
+        workspace,
+        extractor=spec,
+        layer=layer,
+        num_units=num_units or DEFAULT_NUM_UNITS,
+        max_frames=max_frames,
+        temperature=temperature,
+        max_speaker_s=max_speaker_s,
+        seed=seed,
+        backend=backend,
+        run_parts=run_parts,
+        num_workers=workers,
+        device=device,
+        dtype=dtype,
+    )
+    folder = workspace.units / used.tokenizer_id
+    with workspace.lock(f"units-{used.tokenizer_id}", "quantize"):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        earlier = sorted(path.name for path in folder.glob("part-*.parquet"))
+        make_worker = functools.partial(
+            make_encoder, workspace.tokenizers / used.name, device=device, dtype=dtype
+        )
+        _encode_planned(folder, make_worker, run_parts, workers)
+        if _plan(workspace, folder, part_seconds):
+            _encode_planned(folder, make_worker, run_parts, workers)
+        return _summarise(
+            workspace, used, earlier, fitted=chosen is None, elapsed_s=time.monotonic() - start
+        )
+
+
+def _require_speech(workspace: Workspace) -> None:
+    with open_catalog(workspace, doing="quantize") as connection:
+        if not connection.execute(read_sql("quantize_speech")).fetchall():
+            raise NoDataError(
+                f"{workspace.root}: the catalog has no speech to quantize; ingest some first: "
+                "cslm-data ingest FOLDER"
+            )
+
+
+def _choose(
+    workspace: Workspace,
+    tokenizer: str | None,
+    extractor: str | None,
+    layer: int | None,
+    num_units: int | None,
+) -> SpeechTokenizer | None:
+    """The tokenizer to use, None where one is to be fitted."""
+    if tokenizer is not None:
+        return speech_tokenizer.find_tokenizer(workspace, tokenizer)
+    fitting = [
+        t
+        for t in speech_tokenizer.list_tokenizers(workspace)
+        if (extractor is None or t.extractor == normalise_spec(extractor))
+        and (layer is None or t.layer == layer)
+        and (num_units is None or num_units in (t.num_units, t.fit.get("asked_num_units")))
+    ]
+    return speech_tokenizer.only_one(fitting) if fitting else None
+
+
+def _default_workers(spec: str, device: str) -> int:
+    """A process per core; one where a GPU does the work."""
+    on_cpu = spec == DEFAULT_EXTRACTOR or choose_device(device) == "cpu"
+    return available_cores() if on_cpu else 1
+
+
+def _plan(workspace: Workspace, folder: Path, part_seconds: float | None) -> bool:
+    """Write a plan of what no plan holds yet; False if that is nothing."""
+    with open_catalog(workspace, doing="quantize") as connection:
+        if list_plans(folder):
+            _make_view(connection, "quantize_planned", folder / "plan-*.parquet")
+        else:
+            connection.execute(read_sql("quantize_planned_none"))
+        connection.execute(read_sql("quantize_todo"))
+        total_s = scalar(connection, "select sum(duration_s) from todo")
+        if total_s is None:
+            return False
+        rows = connection.execute(read_sql("quantize_order"))
+        batches = iter(lambda: rows.fetchmany(_FETCH), [])
+        stretches = (Stretch(*row) for batch in batches for row in batch)
+        plan = write_plan(folder, stretches, part_seconds or _default_part_s(total_s))
+    log.info("planned %.2f hours of speech: %s", total_s / 3600, plan)
+    return True
+
+
+def _default_part_s(total_s: float) -> float:
+    """A minute to an hour of audio: parts enough for many workers, not too many for a folder."""
+    least, most = _PART_S
+    return float(max(min(max(total_s / _PARTS_WANTED, least), most), total_s / _PARTS_AT_MOST))
+
+
+def _encode_planned(
+    folder: Path,
+    make_worker: functools.partial[Worker],
+    run_parts: RunParts,
+    num_workers: int,
+) -> None:
+    """Write every planned part that has no file yet."""
+    waiting = count_unfinished(folder)
+    if not waiting:
+        return
+    with progress("quantize", total=waiting, unit="utt") as bar:
+        for _, num_utterances in run_parts(unfinished_parts(folder), make_worker, num_workers):
+            bar.advance(num_utterances)
+
+
+def _make_view(connection: Connection, name: str, files: Path) -> None:
+    """Run the SQL of a view over files: what makes a view cannot be bound, so it is quoted."""
+    quoted = "'" + str(files).replace("'", "''") + "'"
+    connection.execute(read_sql(name).replace("{files}", quoted))
+
+
+def _summarise(
+    workspace: Workspace,
+    tokenizer: SpeechTokenizer,
+    earlier: list[str],
+    *,
+    fitted: bool,
+    elapsed_s: float,
+) -> QuantizeSummary:
+    parts = workspace.units / tokenizer.tokenizer_id / "part-*.parquet"
+    with open_catalog(workspace, doing="quantize") as connection:
+        _make_view(connection, "quantize_parts", parts)
+        connection.register("earlier", pa.table({"part": pa.array(earlier, pa.string())}))
+        rows = connection.execute(read_sql("quantize_summary")).fetchall()
+    num_in = num_rejected = num_already = 0
+    reasons: dict[str, int] = {}
+    sums: dict[str, tuple[int, int, int]] = {}
+    for language, reason, is_earlier, num_utterances, num_frames, num_units in rows:
+        num_in += num_utterances
+        if reason:
+            num_rejected += num_utterances
+            reasons[reason] = reasons.get(reason, 0) + num_utterances
+            continue
+        num_already += num_utterances if is_earlier else 0
+        before = sums.get(language, (0, 0, 0))
+        sums[language] = (before[0] + num_utterances, before[1] + num_frames, before[2] + num_units)
+    languages = tuple(
+        LanguageUnits(
+            language=language,
+            num_utterances=utterances,
+            hours=frames / tokenizer.frame_rate_hz / 3600,
+            num_frames=frames,
+            num_units=units,
+            units_per_s=units / (frames / tokenizer.frame_rate_hz),
+        )
+        for language, (utterances, frames, units) in sorted(sums.items())
+    )
+    num_frames = sum(row.num_frames for row in languages)
+    num_units = sum(row.num_units for row in languages)
+    return QuantizeSummary(
+        tokenizer_id=tokenizer.tokenizer_id,
+        name=tokenizer.name,
+        fitted=fitted,
+        num_in=num_in,
+        num_out=num_in - num_rejected - num_already,
+        num_rejected=num_rejected,
+        num_already=num_already,
+        reject_reasons=dict(sorted(reasons.items())),
+        num_frames=num_frames,
+        num_units_total=num_units,
+        hours=num_frames / tokenizer.frame_rate_hz / 3600,
+        dedup_ratio=num_frames / num_units if num_units else 0.0,
+        languages=languages,
+        elapsed_s=elapsed_s,
+    )

@@ -1,0 +1,66 @@
+"""Stretches of recordings → waveforms and features: the work that is handed to workers.
+
+No catalog here: a worker process starts without the database.
+"""
+
+# N frames, D features, T samples
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cslm_data.audio import decode
+from cslm_data.engines import Worker
+from cslm_data.errors import AudioError
+from cslm_data.features import load_extractor
+
+
+class Stretch(NamedTuple):
+    """What is needed to encode one utterance."""
+
+    utt_id: str
+    audio: str
+    offset_s: float
+    duration_s: float
+    language: str
+    audio_version: str
+
+    def waveform(self) -> NDArray[np.float32]:
+        """Its sound at 16 kHz: float32 (T,). Raises AudioError."""
+        return decode(self.audio, offset_s=self.offset_s, duration_s=self.duration_s)
+
+
+def cut_by_seconds(stretches: Iterable[Stretch], seconds: float) -> Iterator[tuple[Stretch, ...]]:
+    """Runs of neighbours, each ended by the stretch that fills it."""
+    part: list[Stretch] = []
+    filled_s = 0.0
+    for stretch in stretches:
+        part.append(stretch)
+        filled_s += stretch.duration_s
+        if filled_s >= seconds:
+            yield tuple(part)
+            part, filled_s = [], 0.0
+    if part:
+        yield tuple(part)
+
+
+def make_sampler(extractor: str, layer: int | None, *, device: str, dtype: str) -> Worker:
+    """A worker that returns the features (N, D) of each stretch, or why there are none."""
+    features = load_extractor(extractor, layer=layer, device=device, dtype=dtype)
+
+    def work(part: tuple[Stretch, ...]) -> list[Any]:
+        results: list[Any] = []
+        for stretch in part:
+            try:
+                frames_ND = features(stretch.waveform())
+                finite = bool(np.isfinite(frames_ND).all())
+                results.append(frames_ND if finite else "not_finite: its features overflow")
+            except AudioError as error:
+                results.append(str(error))
+        return results
+
+    return work
