@@ -47,6 +47,14 @@ class ModelConfig:
     rms_norm_eps: float = 1e-5
     """Added to the variance in RMSNorm."""
 
+    def num_parameters(self, vocab_size: int) -> int:
+        """Weights of the model with a vocabulary of that size."""
+        width, inner = self.model_dim, self.ffn_inner_dim
+        keys_and_values = 2 * width * (width // self.num_heads) * self.num_kv_heads
+        layer = 2 * width * width + keys_and_values + 3 * width * inner + 2 * width
+        embeddings = vocab_size * width * (1 if self.tied_embeddings else 2)
+        return embeddings + self.num_layers * layer + width
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -81,7 +89,7 @@ class LRSchedulerConfig:
     """The learning rate over the run: warm-up from 0, then as named."""
 
     name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """`wsd` holds the rate and decays it linearly over the last `decay_ratio` of the steps."""
+    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps."""
     warmup_ratio: float = 0.03
     """Share of the steps that warm up."""
     decay_ratio: float = 0.1
@@ -228,6 +236,10 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "lr_scheduler.warmup_ratio: at least 0 and below 1": 0 <= schedule.warmup_ratio < 1,
         "lr_scheduler.decay_ratio: at least 0, and at most 1 with lr_scheduler.warmup_ratio": (
             0 <= schedule.decay_ratio <= 1 - schedule.warmup_ratio
+        ),
+        "lr_scheduler.final_lr_ratio: at least 0 and at most 1, and above 0 for wsd": (
+            0 <= schedule.final_lr_ratio <= 1
+            and (schedule.final_lr_ratio > 0 or schedule.name != "wsd")
         ),
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None

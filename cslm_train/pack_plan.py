@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cslm_data.errors import NoDataError
+from cslm_data.errors import NoDataError, TokenizerMismatchError
 from cslm_data.framing import TEMPLATE_VERSION, frame
 from cslm_data.keys import content_id
 from cslm_data.progress import progress
@@ -118,7 +118,7 @@ def _make(
     total = sum(entry.num_samples for entry in mix.entries if entry.split == split)
     with progress(f"pack {split}", total=total, unit="samples") as bar:
         for shard in shards:
-            for index, key, group, length, trained in _measure(ShardFile(shard), vocabulary):
+            for index, key, group, length, trained in _measure(_open(shard, mix), vocabulary):
                 bar.advance()
                 if length - 1 > pack_length:
                     detail = f"{length} tokens > data.pack_length {pack_length} + 1"
@@ -171,6 +171,16 @@ def _rejects_table(rejects: Sequence[tuple[str, str, str]]) -> pa.Table:
     schema = pa.schema([(name, pa.string()) for name in names])
     columns = (["train"] * len(keys), [""] * len(keys), keys, reasons, details)
     return pa.table(dict(zip(names, columns, strict=True)), schema=schema)
+
+
+def _open(shard: Path, mix: MixInfo) -> ShardFile:
+    file = ShardFile(shard)
+    if file.index.tokenizer_id != mix.tokenizer_id:
+        raise TokenizerMismatchError(
+            f"{shard}: units of {file.index.tokenizer_id}, but mix.json says {mix.tokenizer_id}; "
+            f"build the mix again: cslm-data build-mix --stage {mix.stage} --overwrite"
+        )
+    return file
 
 
 def _measure(

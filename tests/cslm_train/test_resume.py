@@ -1,0 +1,186 @@
+"""Whatever ends a run, the same command goes on to the result of a run in one go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cslm_data.workspace import Workspace
+from cslm_train import recipe
+from cslm_train.config import TrainConfig, load_config
+from cslm_train.metrics import TrainSummary
+from cslm_train.model import read_weights
+from cslm_train.run_folder import checkpoint_steps
+from cslm_train.train import run_training
+
+SETTINGS = [
+    *("model.model_dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1"),
+    *("model.ffn_inner_dim=64", "model.max_seq_len=128", "model.dropout=0.1"),
+    *("data.pack_length=128", "trainer.grad_accumulation=2", "trainer.num_steps=12"),
+    *("validation.every_n_steps=4", "checkpoint.every_n_steps=4", "metrics.tensorboard=false"),
+]
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from cslm_data.workspace import Workspace
+from cslm_train import recipe
+from cslm_train.config import load_config
+from cslm_train.train import run_training
+
+root, where, number, *settings = sys.argv[1:]
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+if where == "step":
+    check = recipe.Stop.check
+    recipe.Stop.check = lambda self, step: kill() if step == int(number) else check(self, step)
+elif where == "valid":
+    finish = recipe.LossEvalUnit.process_metric_values
+    calls = []
+    def process(self, values):
+        calls.append(1)
+        kill() if len(calls) == int(number) else finish(self, values)
+    recipe.LossEvalUnit.process_metric_values = process
+elif where == "save":
+    dump = recipe.TensorsOnlyDumper.dump
+    calls = []
+    def counted(self, *args):
+        calls.append(1)
+        kill() if len(calls) == int(number) else dump(self, *args)
+    recipe.TensorsOnlyDumper.dump = counted
+run_training(Workspace(Path(root)), stage="pretrain", config=load_config("smoke", settings))
+"""
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    return load_config("smoke", SETTINGS)
+
+
+def train(workspace: Workspace, config: TrainConfig, name: str = "pretrain") -> TrainSummary:
+    return run_training(
+        workspace, stage="pretrain", config=config, output_dir=workspace.runs / name
+    )
+
+
+def outcome(run_dir: Path) -> dict[str, Any]:
+    """Everything of a run but its clocks."""
+    rows = {}
+    for category in ("train", "valid"):
+        lines = (run_dir / "metrics" / f"{category}.jsonl").read_text(encoding="utf-8")
+        rows[category] = [
+            {
+                name: value
+                for name, value in json.loads(line).items()
+                if not name.endswith(("time", "Time", "per_second"))
+            }
+            for line in lines.splitlines()
+        ]
+    return rows
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return read_weights(run_dir, checkpoint_steps(run_dir)[-1])
+
+
+def assert_same(run_dir: Path, reference: Path) -> None:
+    assert outcome(run_dir) == outcome(reference)
+    assert [row["Step"] for row in outcome(run_dir)["train"]] == list(range(1, 13))
+    mine, theirs = weights(run_dir), weights(reference)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    for path in reference.glob("*.parquet"):
+        assert (run_dir / path.name).read_bytes() == path.read_bytes()
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 8, 12])
+def test_a_crash_at_any_step_changes_nothing(
+    workspace, build_mix, config, monkeypatch, step: int
+) -> None:
+    build_mix()
+    train(workspace, config, "reference")
+    check = recipe.Stop.check
+
+    def crash(self: recipe.Stop, at: int) -> None:
+        if at == step:
+            raise Crash
+        check(self, at)
+
+    monkeypatch.setattr(recipe.Stop, "check", crash)
+    with pytest.raises(Crash):
+        train(workspace, config)
+    monkeypatch.undo()
+    assert train(workspace, config).finished
+    assert_same(workspace.runs / "pretrain", workspace.runs / "reference")
+
+
+@pytest.mark.slow
+def test_killing_a_run_again_and_again_changes_nothing(workspace, build_mix, config) -> None:
+    build_mix()
+    train(workspace, config, "reference")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    # In the validation of step 4; at step 7; while saving step 12, in its sixth file since step 4;
+    # in the validation of step 12, when all else is done.
+    for where, number in [("valid", 2), ("step", 7), ("save", 6), ("valid", 1)]:
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(workspace.root), where, str(number), *SETTINGS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert child.returncode == -signal.SIGKILL, child.stderr
+    assert train(workspace, config).finished
+    assert_same(workspace.runs / "pretrain", workspace.runs / "reference")
+
+
+def test_a_signal_saves_a_checkpoint_and_the_same_command_goes_on(
+    workspace, build_mix, config, monkeypatch, caplog
+) -> None:
+    build_mix()
+    train(workspace, config, "reference")
+    check = recipe.Stop.check
+
+    def interrupt(self: recipe.Stop, step: int) -> None:
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        check(self, step)
+
+    monkeypatch.setattr(recipe.Stop, "check", interrupt)
+    before = signal.getsignal(signal.SIGTERM)
+    stopped = train(workspace, config)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not stopped.finished
+    assert stopped.steps in (6, 7)
+    assert "the same command goes on" in caplog.text
+    assert checkpoint_steps(workspace.runs / "pretrain")[-1] == stopped.steps
+    monkeypatch.undo()
+    assert train(workspace, config).finished
+    run_dir, reference = workspace.runs / "pretrain", workspace.runs / "reference"
+    extra = [row for row in outcome(run_dir)["valid"] if row["Step"] != stopped.steps]
+    assert extra == outcome(reference)["valid"]
+    assert outcome(run_dir)["train"] == outcome(reference)["train"]
+    mine, theirs = weights(run_dir), weights(reference)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_finished_run_is_left_as_it_is(workspace, build_mix, config, caplog) -> None:
+    build_mix()
+    first = train(workspace, config)
+    files = {p: p.stat().st_mtime_ns for p in first.run_dir.rglob("*.pt")}
+    with caplog.at_level("INFO"):
+        second = train(workspace, config)
+    assert second == first
+    assert "is finished: 12 steps" in caplog.text
+    assert {p: p.stat().st_mtime_ns for p in first.run_dir.rglob("*.pt")} == files
