@@ -6,11 +6,14 @@ import csv
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from cslm_cli import shell
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from cslm_data.shards import MixInfo
 
 app = shell.make_app("From raw speech, text and translations to units, audited mixes and shards.")
 
@@ -235,9 +238,27 @@ def build_mix(
     if json:
         shell.print_json(summary)
     else:
-        print_mix(summary)
+        _print_mix(summary.info, summary.reject_reasons, already_built=summary.already_built)
+    counts = summary.info.counts
     shell.check_reject_rate(
-        summary.num_rejected, summary.num_candidates, max_reject_rate, "build-mix"
+        counts["rejected"], counts["candidates"], max_reject_rate, f"build-mix {summary.info.name}"
+    )
+
+
+def _print_mix(info: MixInfo, reasons: dict[str, int], *, already_built: bool) -> None:
+    columns = "split task languages requested_share realised_share requested_tokens "
+    columns += "realised_tokens num_samples available_tokens epochs note"
+    shell.print_table(
+        ["split", "task", "langs", "asked", "got", "tokens asked", "tokens got"]
+        + ["samples", "available", "epochs", "note"],
+        [[row[name] for name in columns.split()] for row in info.realised],
+        title=f"mix {info.name} ({info.mix_id}){': already built' if already_built else ''}",
+    )
+    counts = info.counts
+    typer.echo(
+        f"{counts['candidates']} candidates = {counts['selected']} selected + "
+        f"{counts['not_selected']} not selected + {counts['rejected']} rejected {reasons or ''}; "
+        f"{counts['samples']} samples in {len(info.entries)} shards"
     )
 
 
