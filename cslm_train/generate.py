@@ -1,42 +1,20 @@
-"""A question in speech or text → an answer in chunks, streamed. Reads runs/, units/, tokenizers/.
-
-Step 1  what the user gives (audio, an utterance of the catalog, text) becomes units or text
-Step 2  the prompt is compiled and framed by the code that made the training samples
-Step 3  tokens are decoded one by one, and every finished stretch of text or units is an event
-"""
+"""A question → an answer in chunks of text and units, streamed as they are produced."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from cslm_data import speech_tokenizer
-from cslm_data.audio import decode
-from cslm_data.errors import (
-    MissingArtefactError,
-    NoDataError,
-    TokenizerMismatchError,
-    UsageError,
-)
+from cslm_data.errors import UsageError
 from cslm_data.framing import ANSWER, END, QUESTION, frame_prompt
-from cslm_data.languages import check_language
-from cslm_data.query import run_query
-from cslm_data.records import Segment, Units
-from cslm_data.samples import compile_prompt
-from cslm_data.workspace import Workspace
 from cslm_train.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
 from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, Grammar, Rules
 from cslm_train.model import LoadedRun
-from cslm_train.run_folder import RunInfo
+from cslm_train.questions import Question
 from cslm_train.scores import is_well_formed_chain
 from cslm_train.vocabulary import JointVocabulary
-
-log = logging.getLogger(__name__)
 
 AnswerPart = Literal["tq", "ta", "sa"]
 
@@ -54,155 +32,6 @@ CHAINS = frozenset({"s2s", "t2s"})
 """Tasks that decode freely unless told otherwise: whether the form comes out is worth knowing."""
 
 DEFAULT_MAX_TOKENS = 1000
-
-
-# --- step 1: what the user gives -------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A user's turn, ready to be answered."""
-
-    task: str
-    language: str
-    answer_language: str
-    segments: tuple[Segment, ...]
-    key: str
-    """Names the stream of random numbers and the wording."""
-
-
-def pose(
-    workspace: Workspace,
-    info: RunInfo,
-    task: str,
-    *,
-    text: str | None = None,
-    audio: str | None = None,
-    utterance: str | None = None,
-    language: str | None = None,
-    answer_language: str | None = None,
-    seed: int = 0,
-) -> Question:
-    """The question for `asr`, `tts`, `mt` or `chat`, from one of text, audio file, utterance id.
-
-    Raises UsageError for too many or too few of those, and for a language that is unknown or
-    missing; MissingArtefactError or TokenizerMismatchError without the run's speech tokenizer.
-    """
-    given = {"--audio": audio, "--utt": utterance, "--text": text}
-    named = [option for option, value in given.items() if value is not None]
-    takes = _TAKES.get(task)
-    if takes is None:
-        raise UsageError(f"no task {task!r} to generate; there are {', '.join(_TAKES)}")
-    if len(named) != 1 or named[0] not in takes:
-        got = " and ".join(named) or "none of them"
-        raise UsageError(f"{task} takes one of {', '.join(takes)}; given: {got}")
-    for option, code in (("--lang", language), ("--answer-lang", answer_language)):
-        if code is not None:
-            check_language(code, where=option)
-    units = None
-    if utterance is not None:
-        units, spoken = units_of_utterance(workspace, info, utterance)
-        language = language or spoken
-    elif audio is not None:
-        units = units_of_audio(workspace, info, audio)
-    if text is not None and not text.strip():
-        raise UsageError("--text is empty")
-    language = language or _only(info.languages, "--lang")
-    if answer_language is None:
-        others = tuple(code for code in info.languages if code != language)
-        answer_language = _only(others, "--answer-lang") if task == "mt" else language
-    for code in (language, answer_language):
-        if code not in info.languages:
-            log.warning(
-                "%s was trained on %s, not on %s", info.run, ", ".join(info.languages), code
-            )
-    name = ("s2s" if text is None else "t2s") if task == "chat" else task
-    key = text if text is not None else utterance or audio or ""
-    return Question(
-        task=name,
-        language=language,
-        answer_language=answer_language,
-        segments=compile_prompt(
-            name,
-            language=language,
-            answer_language=answer_language,
-            text=text,
-            units=units,
-            seed=seed,
-            key=key,
-        ),
-        key=key,
-    )
-
-
-_TAKES = {
-    "asr": ("--audio", "--utt"),
-    "tts": ("--text",),
-    "mt": ("--text",),
-    "chat": ("--audio", "--utt", "--text"),
-}
-
-TASKS = tuple(_TAKES)
-"""What can be asked of `pose`."""
-
-
-def _only(languages: tuple[str, ...], option: str) -> str:
-    if len(languages) != 1:
-        among = f"one of {', '.join(languages)}" if languages else "a language code"
-        raise UsageError(f"{option} is missing: give {among}")
-    return languages[0]
-
-
-def units_of_utterance(workspace: Workspace, info: RunInfo, utt_id: str) -> tuple[Units, str]:
-    """Units of an utterance for a run, and its language; encoded here if quantize has not yet."""
-    found = run_query(
-        workspace,
-        "select u.language, u.audio, u.offset_s, u.duration_s, units.units "
-        "from utterances as u left join units on units.utt_id = u.utt_id "
-        "and units.tokenizer_id = $tokenizer_id "
-        "and units.audio_version is not distinct from u.audio_version "
-        "where u.utt_id = $utt_id",
-        parameters={"utt_id": utt_id, "tokenizer_id": info.tokenizer_id},
-    )
-    if not found.rows:
-        raise NoDataError(
-            f"{utt_id}: no utterance of this id; find one with: "
-            'cslm-data sql "select utt_id, language, text from utterances limit 10"'
-        )
-    language, audio, offset_s, duration_s, units = found.rows[0]
-    if units:
-        return np.array(units, np.uint16), language
-    encoded = units_of_audio(workspace, info, audio, offset_s=offset_s, duration_s=duration_s)
-    return encoded, language
-
-
-def units_of_audio(
-    workspace: Workspace,
-    info: RunInfo,
-    audio: str,
-    *,
-    offset_s: float = 0.0,
-    duration_s: float | None = None,
-) -> Units:
-    """Units of a recording by the speech tokenizer that a run was trained with."""
-    there = speech_tokenizer.list_tokenizers(workspace)
-    ours = [found for found in there if found.tokenizer_id == info.tokenizer_id]
-    if not ours:
-        what = f"{info.run} was trained on units of the speech tokenizer {info.tokenizer_id}"
-        where = f"put its folder under {workspace.tokenizers}"
-        if there:
-            raise TokenizerMismatchError(
-                f"{what}, but here are {speech_tokenizer.describe(there)}; {where}, "
-                "or train on a mix of a tokenizer that is here"
-            )
-        raise MissingArtefactError(f"{what}, which is not here; {where}")
-    units = ours[0].encode(decode(audio, offset_s=offset_s, duration_s=duration_s)).units
-    if not len(units):
-        raise UsageError(f"{audio}: too short to hold a unit of speech")
-    return units
-
-
-# --- step 3: tokens → chunks -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,23 @@ from cslm_data.errors import MissingArtefactError
 from cslm_data.workspace import Workspace
 from cslm_train.run_folder import checkpoint_steps
 
-STAGES = ("pretrain", "sft")
-"""In the order of training; a run of a stage is named after it unless told otherwise."""
+LAST_FIRST = ("sft", "pretrain")
+"""The stages from the last on; a run of a stage is named after it unless told otherwise."""
+
+TEACHES = {"chat": LAST_FIRST}
+"""Where to look for a run that was taught to generate a task: `asr`, `tts`, `mt` in pretrain."""
 
 
-def choose_run(workspace: Workspace, *, run: str | None = None, stage: str | None = None) -> Path:
-    """The run of that name or folder, else of that stage, else of the last stage trained so far.
+def choose_run(
+    workspace: Workspace,
+    *,
+    run: str | None = None,
+    stage: str | None = None,
+    task: str | None = None,
+) -> Path:
+    """The run of that name or folder, else of that stage, else the last one trained so far.
 
+    With a `task` to generate, the stage that teaches it comes first.
     Raises MissingArtefactError that names the runs there are.
     """
     if run is not None:
@@ -22,8 +32,8 @@ def choose_run(workspace: Workspace, *, run: str | None = None, stage: str | Non
             if (folder / "run.json").is_file():
                 return folder
         raise MissingArtefactError(f"{run}: no such run; {_there_are(workspace)}")
-    wanted = STAGES[::-1] if stage is None else (stage,)
-    for name in wanted:
+    order = LAST_FIRST if task is None else TEACHES.get(task, LAST_FIRST[::-1])
+    for name in order if stage is None else (stage,):
         if checkpoint_steps(workspace.runs / name):
             return workspace.runs / name
     option = f" --stage {stage}" if stage else ""

@@ -1,0 +1,351 @@
+"""`cslm-train`: from mixes to trained models, answers and scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import sys
+import unicodedata
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from cslm_cli import shell
+from cslm_cli.shell import JsonOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from cslm_train.evaluate import Evaluation
+    from cslm_train.generate import Chunk, Finished
+    from cslm_train.metrics import TrainSummary
+    from cslm_train.questions import Question
+
+app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
+
+
+class StageName(StrEnum):
+    """Which of the two alignment stages."""
+
+    PRETRAIN = "pretrain"
+    SFT = "sft"
+
+
+class TaskName(StrEnum):
+    """What to generate."""
+
+    ASR = "asr"
+    TTS = "tts"
+    MT = "mt"
+    CHAT = "chat"
+
+
+StageOption = Annotated[StageName | None, typer.Option(help="Stage.", show_default=False)]
+RunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        help="Run, by name or folder. Default: the stage that teaches the task; to evaluate, "
+        "the last one trained.",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")]
+TemperatureOption = Annotated[
+    float, typer.Option(min=0.0, help="0: always the likeliest token; 1: as the model says.")
+]
+TopPOption = Annotated[
+    float,
+    typer.Option(min=1e-9, max=1.0, help="Draw from the likeliest tokens that hold this share."),
+]
+FreeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--free/--held",
+        help="Any token may come, or only those that keep the form of the task's answer. "
+        "Default: held for asr, tts and mt, free for chat.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def run(
+    workspace: WorkspaceOption = None,
+    stage: Annotated[
+        StageName | None,
+        typer.Option(help="Train this stage alone. Default: both.", show_default=False),
+    ] = None,
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of one of ours.")] = "smoke",
+    mix: Annotated[
+        str | None, typer.Option(help="Mix to train on. Default: named as the stage.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="section.field=value, over the configuration; repeatable."),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/STAGE in the workspace.")
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Run whose weights sft begins with. Default: runs/pretrain."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run in this folder.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train a stage, or both one after the other. The same command goes on with a stopped run."""
+    from cslm_data.errors import UsageError
+
+    given = {"--mix": mix, "--output-dir": output_dir, "--init-from": init_from}
+    for option, value in given.items():
+        if stage is None and value is not None:
+            raise UsageError(f"{option} is of one stage: name it with --stage")
+    from cslm_train.config import load_config
+
+    where = shell.workspace_of(workspace)
+    loaded = load_config(config, settings or ())
+    stages = [stage] if stage is not None else list(StageName)
+    if stage is None:
+        _need_mixes(where.mixes, stages)
+    from cslm_train.train import run_training
+
+    summaries = []
+    for each in stages:
+        summary = run_training(
+            where,
+            stage=each.value,
+            config=loaded,
+            mix=mix,
+            output_dir=output_dir,
+            init_from=init_from,
+            overwrite=overwrite,
+        )
+        summaries.append(summary)
+        if not summary.finished:
+            break
+    if json:
+        shell.print_json(summaries)
+    else:
+        _print_runs(summaries)
+
+
+def _need_mixes(mixes: Path, stages: list[StageName]) -> None:
+    """Say that the second stage has no mix before the first has been trained for hours."""
+    from cslm_data.shards import MixInfo
+
+    for stage in stages:
+        MixInfo.load(mixes / stage.value)
+
+
+def _print_runs(summaries: list[TrainSummary]) -> None:
+    rows: list[tuple[str, Callable[[TrainSummary], Any]]] = [
+        ("steps", lambda s: f"{s.steps} of {s.num_steps}"),
+        ("parameters", lambda s: s.num_parameters),
+        ("tokens read", lambda s: s.tokens),
+        ("tokens trained", lambda s: s.trained_tokens),
+        ("train loss, first", lambda s: s.first_train_loss),
+        ("train loss, last", lambda s: s.last_train_loss),
+        ("valid loss, first", lambda s: s.first_valid_loss),
+        ("valid loss, last", lambda s: s.last_valid_loss),
+        ("seconds", lambda s: s.seconds),
+        ("tokens a second", lambda s: s.tokens_per_second),
+        ("packs", lambda s: s.num_packs),
+        ("padding share", lambda s: 1 - s.pack_fill),
+        ("samples left out", lambda s: s.num_skipped),
+    ]
+    shell.print_table(
+        ["", *(s.stage for s in summaries)],
+        [(name, *(value(s) for s in summaries)) for name, value in rows],
+    )
+    shell.print_table(
+        ["stage", "task/languages", "valid loss, first", "last"],
+        [
+            (summary.stage, group, first, last)
+            for summary in summaries
+            for group, (first, last) in summary.group_losses.items()
+        ],
+    )
+    for summary in summaries:
+        typer.echo(f"{summary.stage}: {summary.run_dir}")
+
+
+@app.command()
+def generate(
+    task: Annotated[TaskName, typer.Argument(help="What to generate.")],
+    workspace: WorkspaceOption = None,
+    text: Annotated[str | None, typer.Option(help="What the user types.")] = None,
+    audio: Annotated[str | None, typer.Option(help="What the user says: a recording.")] = None,
+    utt: Annotated[
+        str | None, typer.Option("--utt", help="What the user says: an utterance of the catalog.")
+    ] = None,
+    lang: Annotated[
+        str | None, typer.Option("--lang", help="Language of the user, e.g. en.")
+    ] = None,
+    answer_lang: Annotated[
+        str | None, typer.Option(help="Language of the answer. Default: the user's.")
+    ] = None,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn, and of the wording.")] = 0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1000,
+    free: FreeOption = None,
+    run: RunOption = None,
+    stage: StageOption = None,
+    device: DeviceOption = "cpu",
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line for each chunk, as it comes.")
+    ] = False,
+) -> None:
+    """Answer a recording, an utterance or a text, chunk by chunk.
+
+    asr: speech to text; tts: text to units; mt: text to text; chat: speech or text to the text of
+    the question, then text and speech of the answer by turns.
+    """
+    from cslm_train.questions import pose
+    from cslm_train.run_choice import choose_run
+    from cslm_train.run_folder import RunInfo
+
+    where = shell.workspace_of(workspace)
+    run_dir = choose_run(where, run=run, stage=stage.value if stage else None, task=task.value)
+    question = pose(
+        where,
+        RunInfo.load(run_dir),
+        task.value,
+        text=text,
+        audio=audio,
+        utterance=utt,
+        language=lang,
+        answer_language=answer_lang,
+        seed=seed,
+    )
+    from cslm_train.decoding import Sampling
+    from cslm_train.generate import Chunk, answer
+    from cslm_train.model import load_run
+
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
+    loaded = load_run(run_dir, device=device)
+    events = answer(loaded, question, sampling=sampling, max_tokens=max_tokens, free=free)
+    for event in events:
+        if json:
+            kind = "chunk" if isinstance(event, Chunk) else "end"
+            _print_line(_safe_json({"event": kind, **dataclasses.asdict(event)}))
+        elif isinstance(event, Chunk):
+            _print_line(_chunk_line(event))
+        else:
+            typer.echo(_end_line(event, question), err=True)
+
+
+def _chunk_line(chunk: Chunk) -> str:
+    content = _printable(chunk.text) if chunk.text else " ".join(map(str, chunk.units))
+    return f"{chunk.part} [{chunk.language}] {content}"
+
+
+def _end_line(end: Finished, question: Question) -> str:
+    form = {None: "", True: ", well formed", False: ", not well formed"}[end.well_formed]
+    stopped = "" if end.stop == "end" else ", cut at the limit of tokens"
+    speed = end.num_tokens / end.seconds if end.seconds else 0.0
+    return (
+        f"{question.task}: {end.num_tokens} tokens in {end.seconds:.2f} s "
+        f"({speed:.0f} a second){stopped}{form}"
+    )
+
+
+def _print_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _printable(text: str) -> str:
+    """A model's text, or JSON, without the characters that would steer a terminal."""
+    return "".join(c if _is_printable(c) else jsonlib.dumps(c)[1:-1] for c in text)
+
+
+def _is_printable(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _safe_json(value: dict[str, Any]) -> str:
+    """JSON on one line, every character of it printable."""
+    return _printable(jsonlib.dumps(value, ensure_ascii=False))
+
+
+@app.command()
+def evaluate(
+    workspace: WorkspaceOption = None,
+    run: RunOption = None,
+    stage: StageOption = None,
+    split: Annotated[str, typer.Option(help="Held-out split: test, valid or train.")] = "test",
+    mix: Annotated[
+        str | None,
+        typer.Option(help="Mix to measure on. Default: the run's own.", show_default=False),
+    ] = None,
+    tasks: Annotated[
+        str, typer.Option(help="Tasks to measure, e.g. asr,mt. Default: all.", show_default=False)
+    ] = "",
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Samples of each task and languages that are answered.")
+    ] = 40,
+    temperature: TemperatureOption = 0.0,
+    top_p: TopPOption = 1.0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    free: FreeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers decoded together.")] = 32,
+    device: DeviceOption = "cpu",
+    json: JsonOption = False,
+) -> None:
+    """Measure loss, error rates, translation and the form of answers on a held-out split."""
+    from cslm_train.run_choice import choose_run
+
+    where = shell.workspace_of(workspace)
+    run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
+    from cslm_train.decoding import Sampling
+    from cslm_train.evaluate import evaluate as run_evaluate
+    from cslm_train.model import load_run
+
+    sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
+    evaluation = run_evaluate(
+        where,
+        load_run(run_dir, device=device),
+        run_dir,
+        split=split,
+        mix=mix,
+        tasks=[task.strip() for task in tasks.split(",") if task.strip()],
+        max_samples=max_samples,
+        sampling=sampling,
+        free=free,
+        batch_size=batch_size,
+    )
+    if json:
+        shell.print_json(evaluation)
+    else:
+        _print_evaluation(evaluation)
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    shell.print_table(
+        ["task", "languages", "samples", "loss", "answered", "scores"],
+        [
+            (group.task, group.languages, group.num_samples, group.loss, group.num_answered)
+            + (", ".join(f"{name} {_short(value)}" for name, value in group.scores.items()),)
+            for group in evaluation.groups
+        ],
+        title=f"{evaluation.run}, step {evaluation.step}, on {evaluation.mix}/{evaluation.split}",
+    )
+    for path in evaluation.written:
+        typer.echo(str(path))
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def main() -> None:
+    """Entry point of `cslm-train`."""
+    shell.run(app)
+
+
+if __name__ == "__main__":
+    main()
