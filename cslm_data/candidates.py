@@ -8,6 +8,7 @@ the catalog is closed before the first shard is written and a mix is made of one
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections import Counter
@@ -175,7 +176,7 @@ def gather(
                     splits.extend(
                         SPLITS.index(manifest_split(names)) for names in rows["splits"].to_pylist()
                     )
-                    sentences.extend(rows["sentence"].to_pylist())
+                    sentences.extend(key or 0 for key in rows["sentence"].to_pylist())
                     numbers = np.arange(
                         to.num_candidates, to.num_candidates + len(kept), dtype=np.uint32
                     )
@@ -238,27 +239,13 @@ def source_name(source: MixSource) -> str:
     return f"{source.task}-{source.languages}-"
 
 
-class _Query:
+@contextlib.contextmanager
+def _query(
+    connection: Connection, source: MixSource, tokenizer_id: str
+) -> Iterator[pyarrow.RecordBatchReader]:
     """The rows of a source as Arrow batches; mistakes in `where` are the recipe's."""
+    import duckdb
 
-    def __init__(self, connection: Connection, text: str, values: dict[str, Any], where: str):
-        self._run = lambda: connection.execute(text, values).to_arrow_reader(_BATCH_ROWS)
-        self._where = where
-
-    def __enter__(self) -> pyarrow.RecordBatchReader:
-        import duckdb
-
-        try:
-            self._reader = self._run()
-        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            raise UsageError(f"{self._where}: {error}") from None
-        return self._reader
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.close()
-
-
-def _query(connection: Connection, source: MixSource, tokenizer_id: str) -> _Query:
     name = _QUERIES[source.task]
     values: dict[str, Any] = {"language": source.language}
     if name in ("mix_bitext", "mix_chat"):
@@ -268,9 +255,16 @@ def _query(connection: Connection, source: MixSource, tokenizer_id: str) -> _Que
     if name == "mix_chat":
         values["spoken"] = source.task == "s2s"
     text = read_sql(name).replace("({where})", f"({source.where or 'true'})")
-    return _Query(
-        connection, text, values, f"recipe: sources[{source.rule}].where {source.where!r}"
-    )
+    try:
+        result: Any = connection.sql(text, params=values)
+    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+        if source.where is None:
+            raise
+        raise UsageError(
+            f"recipe: sources[{source.rule}].where {source.where!r}: {error}"
+        ) from None
+    with result.to_arrow_reader(_BATCH_ROWS) as reader:
+        yield reader
 
 
 def _compile_batch(
@@ -326,10 +320,11 @@ def _compile_batch(
         if units is not None:
             to.digest.update(units.tobytes())
         num_units = 0 if units is None else len(units)
+        npy_bytes = 0 if units is None else _tar_bytes(128 + 2 * num_units)
         columns["keys"].append(key)
         columns["tokens"].append(total - wording_tokens[choice])
         columns["units"].append(num_units)
-        columns["bytes"].append(_tar_bytes(len(document)) + _tar_bytes(128 + 2 * num_units))
+        columns["bytes"].append(_tar_bytes(len(document)) + npy_bytes)
     return kept
 
 

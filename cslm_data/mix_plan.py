@@ -1,0 +1,292 @@
+"""candidates + weights + seeds → the plan of a mix: which samples, in which order, in which shard.
+
+Two seeds do two things. The recipe's `selection_seed` and `prompts_seed` say which samples are in
+and how they are worded; `seed` says in which order. So another seed is another order of the same.
+"""
+
+# S sources, N candidates of a source, M samples of the mix
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cslm_data.candidates import Candidates, MixSource, sample_choices, source_name
+from cslm_data.keys import U64, key64, mix64
+from cslm_data.recipes import Recipe
+from cslm_data.records import SPLITS
+from cslm_data.selection import U32, take, water_fill
+from cslm_data.splits import TEST, TRAIN, VALID
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixPlan:
+    """Every sample of a mix, in its order."""
+
+    keys: list[str]
+    sources_M: NDArray[np.uint16]
+    candidates_M: U32
+    epochs_M: U32
+    splits_M: NDArray[np.uint8]
+    positions_M: U64
+    tokens_M: U32
+    units_M: U32
+    shards: list[str]
+    """Name of the shard of each sample."""
+    realised: list[Row]
+    """Requested against realised, a row per split, task and languages."""
+    num_selected: int
+    """Distinct candidates that are in, repeats not counted."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(kw_only=True)
+class _Chosen:
+    """Samples chosen from one source for one split."""
+
+    source: int
+    split: np.uint8
+    rows_M: NDArray[np.intp]
+    """Positions among the candidates of the source."""
+    epochs_M: U32
+    keys: list[str]
+    tokens_M: U32
+
+
+def plan_mix(
+    sources: Sequence[MixSource],
+    candidates: Sequence[Candidates],
+    recipe: Recipe,
+    *,
+    seed: int,
+    shard_bytes: int,
+) -> MixPlan:
+    """Choose the samples of every source and split, put them in order, cut them into shards."""
+    chosen: list[_Chosen] = []
+    realised = _choose_train(sources, candidates, recipe, chosen)
+    for split in (VALID, TEST):
+        for source, pool in zip(sources, candidates, strict=True):
+            order_N = _selection_order(pool, split, recipe.selection_seed)
+            cap = recipe.splits.max_per_source
+            part = _chosen(source, pool, recipe, split, [order_N[:cap]])
+            if len(part.keys):
+                chosen.append(part)
+                realised.append(_held_out_row(source, part, int(pool.tokens_N[order_N].sum())))
+    return _put_in_order(chosen, candidates, realised, seed=seed, shard_bytes=shard_bytes)
+
+
+def _choose_train(
+    sources: Sequence[MixSource],
+    candidates: Sequence[Candidates],
+    recipe: Recipe,
+    chosen: list[_Chosen],
+) -> list[Row]:
+    """Whole epochs and a beginning of each source, by weight; the rows that say how it came out."""
+    orders = [_selection_order(pool, TRAIN, recipe.selection_seed) for pool in candidates]
+    available = [
+        int(_tokens_of_epoch(source, pool, recipe, order_N, 0)[order_N].sum(dtype=np.int64))
+        for source, pool, order_N in zip(sources, candidates, orders, strict=True)
+    ]
+    total = recipe.total_tokens or sum(available)
+    targets = water_fill(
+        [source.share for source in sources],
+        [a * source.max_epochs for a, source in zip(available, sources, strict=True)],
+        total,
+    )
+    parts: list[_Chosen] = []
+    for source, pool, order_N, target in zip(sources, candidates, orders, targets, strict=True):
+
+        def tokens(epoch: int, source: MixSource = source, pool: Candidates = pool) -> U32:
+            return _tokens_of_epoch(source, pool, recipe, order_N, epoch)  # noqa: B023 - used at once
+
+        parts.append(_chosen(source, pool, recipe, TRAIN, take(tokens, order_N, target)))
+    chosen.extend(part for part in parts if part.keys)
+    realised_total = sum(int(part.tokens_M.sum(dtype=np.int64)) for part in parts)
+    return [
+        _train_row(
+            source,
+            pool,
+            part,
+            available=has,
+            target=target,
+            requested=source.share * total,
+            total=realised_total,
+        )
+        for source, pool, part, has, target in zip(
+            sources, candidates, parts, available, targets, strict=True
+        )
+    ]
+
+
+def _chosen(
+    source: MixSource,
+    pool: Candidates,
+    recipe: Recipe,
+    split: np.uint8,
+    epochs: list[NDArray[np.intp]],
+) -> _Chosen:
+    keys: list[str] = []
+    tokens: list[U32] = []
+    for epoch, rows_M in enumerate(epochs):
+        names = _keys(source, pool, rows_M, epoch)
+        keys.extend(names)
+        tokens.append(_count(source, pool, recipe, rows_M, names))
+    return _Chosen(
+        source=source.index,
+        split=split,
+        rows_M=np.concatenate([np.zeros(0, np.intp), *epochs]),
+        epochs_M=np.repeat(np.arange(len(epochs)), [len(rows) for rows in epochs]).astype(
+            np.uint32
+        ),
+        keys=keys,
+        tokens_M=np.concatenate([np.zeros(0, np.uint32), *tokens]),
+    )
+
+
+def _put_in_order(
+    chosen: list[_Chosen],
+    candidates: Sequence[Candidates],
+    realised: list[Row],
+    *,
+    seed: int,
+    shard_bytes: int,
+) -> MixPlan:
+    names = [key for part in chosen for key in part.keys]
+
+    def joined(arrays: list[Any], kind: Any) -> Any:
+        return np.concatenate([np.zeros(0, kind), *arrays]).astype(kind)
+
+    splits_M = joined([np.full(len(p.keys), p.split) for p in chosen], np.uint8)
+    hashes_M = np.array([key64(name) for name in names], np.uint64)
+    ordinals = np.lexsort((hashes_M, mix64(hashes_M, seed), splits_M))
+    splits_M = splits_M[ordinals]
+    starts = np.searchsorted(splits_M, np.arange(len(SPLITS)))
+    positions_M = np.arange(len(names), dtype=np.uint64) - starts[splits_M].astype(np.uint64)
+    bytes_M = joined([candidates[p.source].bytes_N[p.rows_M] for p in chosen], np.uint32)[ordinals]
+    first = [candidates[p.source].first + p.rows_M for p in chosen]
+    selected = joined(first, np.uint32)
+    return MixPlan(
+        keys=[names[i] for i in ordinals.tolist()],
+        sources_M=joined([np.full(len(p.keys), p.source) for p in chosen], np.uint16)[ordinals],
+        candidates_M=selected[ordinals],
+        epochs_M=joined([p.epochs_M for p in chosen], np.uint32)[ordinals],
+        splits_M=splits_M,
+        positions_M=positions_M,
+        tokens_M=joined([p.tokens_M for p in chosen], np.uint32)[ordinals],
+        units_M=joined([candidates[p.source].units_N[p.rows_M] for p in chosen], np.uint32)[
+            ordinals
+        ],
+        shards=_cut_shards(splits_M, bytes_M, shard_bytes),
+        realised=realised,
+        num_selected=len(np.unique(selected)),
+    )
+
+
+def _cut_shards(splits_M: NDArray[np.uint8], bytes_M: U32, shard_bytes: int) -> list[str]:
+    """Name of the shard of each sample: a new one whenever the size is reached."""
+    shards: list[str] = []
+    split, number, size = -1, 0, 0
+    for this, num_bytes in zip(splits_M.tolist(), bytes_M.tolist(), strict=True):
+        if this != split:
+            split, number, size = this, 0, 0
+        elif size + num_bytes > shard_bytes:
+            number, size = number + 1, 0
+        size += num_bytes
+        shards.append(f"{SPLITS[this]}-{number:06d}.tar")
+    return shards
+
+
+def _selection_order(pool: Candidates, split: np.uint8, seed: int) -> NDArray[np.intp]:
+    """Candidates of a split in the order in which they are taken."""
+    rows = np.flatnonzero(pool.splits_N == split)
+    keys = pool.keys_N[rows]
+    return rows[np.lexsort((keys, mix64(keys, seed)))]
+
+
+def _keys(source: MixSource, pool: Candidates, rows_M: NDArray[np.intp], epoch: int) -> list[str]:
+    name, repeat = source_name(source), f"-e{epoch}" if epoch else ""
+    return [f"{name}{key:016x}{repeat}" for key in pool.keys_N[rows_M].tolist()]
+
+
+def _count(
+    source: MixSource,
+    pool: Candidates,
+    recipe: Recipe,
+    rows_M: NDArray[np.intp],
+    keys: Sequence[str],
+) -> U32:
+    """Exact tokens of samples: what the source says, and the wording that each sample got."""
+    choices = sample_choices(source, keys, prompts_seed=recipe.prompts_seed)
+    wordings = np.array(pool.wording_tokens, np.uint32)[np.array(choices, np.intp)]
+    return pool.tokens_N[rows_M] + wordings
+
+
+def _tokens_of_epoch(
+    source: MixSource, pool: Candidates, recipe: Recipe, rows_M: NDArray[np.intp], epoch: int
+) -> U32:
+    """Tokens of each candidate in an epoch; those outside of `rows_M` are left at 0."""
+    tokens_N = np.zeros(len(pool.tokens_N), np.uint32)
+    names = _keys(source, pool, rows_M, epoch)
+    tokens_N[rows_M] = _count(source, pool, recipe, rows_M, names)
+    return tokens_N
+
+
+# --- what came out ---------------------------------------------------------------------------
+
+
+def _train_row(
+    source: MixSource,
+    pool: Candidates,
+    part: _Chosen,
+    *,
+    available: int,
+    target: float,
+    requested: float,
+    total: int,
+) -> Row:
+    tokens = int(part.tokens_M.sum(dtype=np.int64))
+    note = ""
+    if available == 0:
+        note = "no data, its share goes to the others" if pool.num_rows == 0 else "none in train"
+    elif target < requested * 0.999:
+        note = f"all of it {source.max_epochs:g} times is less than asked for"
+    elif target > requested * 1.001:
+        note = "takes over what others lack"
+    return {
+        "split": "train",
+        "task": source.task,
+        "languages": source.languages,
+        "requested_share": source.share,
+        "realised_share": tokens / total if total else 0.0,
+        "requested_tokens": round(requested),
+        "realised_tokens": tokens,
+        "num_samples": len(part.keys),
+        "available_tokens": available,
+        "epochs": tokens / available if available else 0.0,
+        "note": note,
+    }
+
+
+def _held_out_row(source: MixSource, part: _Chosen, available: int) -> Row:
+    tokens = int(part.tokens_M.sum(dtype=np.int64))
+    return {
+        "split": SPLITS[part.split],
+        "task": source.task,
+        "languages": source.languages,
+        "requested_share": None,
+        "realised_share": None,
+        "requested_tokens": None,
+        "realised_tokens": tokens,
+        "num_samples": len(part.keys),
+        "available_tokens": max(available, tokens),
+        "epochs": None,
+        "note": "",
+    }
