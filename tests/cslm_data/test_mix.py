@@ -270,27 +270,25 @@ def test_the_sft_mix_has_chains_in_one_language_and_across_two(workspace):
     assert question.startswith("qa-en-") and answer == question.replace("-en-", "-zh-")
 
 
-def sentences_of(db, row):
-    query = (
-        "select text_key from utterances where utt_id = $id union all "
-        "select unnest([src_key, tgt_key]) from bitext where pair_id = $id union all "
-        "select text_key from dialogue_turns where dialogue_id = $id and (role = 'user' or "
-        "utt_id is not null)"
-    )
-    return {
-        key
-        for source in row["source_ids"]
-        for (key,) in db.execute(query, {"id": source}).fetchall()
-    }
+SENTENCES = """
+select utt_id as id, text_key from utterances where text_key is not null
+union all select pair_id as id, unnest([src_key, tgt_key]) as text_key from bitext
+union all select dialogue_id as id, text_key from dialogue_turns
+where role = 'user' or utt_id is not null
+"""
 
 
 def test_no_sentence_is_on_both_sides_over_all_tasks_and_both_stages(workspace):
-    sides: dict[int, set[bool]] = {}
+    sentences: dict[str, list[int]] = {}
+    with open_catalog(workspace, doing="test") as db:
+        for source, key in db.execute(SENTENCES).fetchall():
+            sentences.setdefault(source, []).append(key)
+    sides: dict[int, set[str]] = {}
     for stage in ("pretrain", "sft"):
         build_mix(workspace, languages=["en", "zh"], stage=stage)
-        with open_catalog(workspace, doing="test") as db:
-            for row in rows_of(workspace, stage):
-                for key in sentences_of(db, row):
+        for row in rows_of(workspace, stage):
+            for source in row["source_ids"]:
+                for key in sentences[source]:
                     sides.setdefault(key, set()).add(row["split"])
     assert all(len(found) == 1 for found in sides.values())
     assert {s for found in sides.values() for s in found} == {"train", "valid", "test"}
