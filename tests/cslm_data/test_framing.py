@@ -73,7 +73,7 @@ def test_a_chain_of_modality_reads_question_then_text_and_speech_in_turn():
         "<eosp>*",
         "<|end|>*",
     ]
-    assert count_controls(CHAIN) == 5 + 2 + 2 + 4 + 1
+    assert count_controls(CHAIN) == 5 + 2 + 2 + 4
 
 
 def test_turns_are_runs_of_one_role_and_end_is_trained_with_the_last_segment():
