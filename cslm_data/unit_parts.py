@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -84,24 +85,44 @@ def list_plans(folder: Path) -> list[Path]:
 def unfinished_parts(folder: Path) -> Iterator[Part]:
     """The planned parts that have no file yet, plan by plan."""
     for plan in list_plans(folder):
-        number = plan.stem.removeprefix("plan-")
+        missing = _missing_parts(plan)
+        if not missing:
+            continue
         with pq.ParquetFile(plan) as file:
             batches = (batch.to_pylist() for batch in file.iter_batches())
             rows = itertools.chain.from_iterable(batches)
             for index, group in itertools.groupby(rows, key=lambda row: row.pop("part")):
-                path = folder / f"part-{number}-{index:05d}.parquet"
-                if not path.exists():
-                    yield Part(path, tuple(Stretch(**row) for row in group))
+                if index in missing:
+                    yield Part(_part_path(plan, index), tuple(Stretch(**row) for row in group))
 
 
 def count_unfinished(folder: Path) -> int:
     """How many utterances wait in planned parts."""
-    return sum(len(part.stretches) for part in unfinished_parts(folder))
+    return sum(sum(_missing_parts(plan).values()) for plan in list_plans(folder))
+
+
+def _missing_parts(plan: Path) -> dict[int, int]:
+    """Parts of a plan that have no file yet, and the number of their utterances."""
+    indices, sizes = np.unique(
+        pq.read_table(plan, columns=["part"])["part"].to_numpy(), return_counts=True
+    )
+    there = {path.name for path in plan.parent.glob("part-*.parquet")}
+    return {
+        int(index): int(size)
+        for index, size in zip(indices, sizes, strict=True)
+        if _part_path(plan, int(index)).name not in there
+    }
+
+
+def _part_path(plan: Path, index: int) -> Path:
+    return plan.with_name(f"{plan.stem.replace('plan', 'part')}-{index:05d}.parquet")
 
 
 def make_encoder(tokenizer_folder: Path, *, device: str, dtype: str) -> Worker:
     """A worker that writes a part and returns the number of its utterances."""
     tokenizer = speech_tokenizer.load(tokenizer_folder, device=device, dtype=dtype)
+    # Now, not with the first utterance: the engine limits the threads of what is loaded by then.
+    _ = tokenizer.features
 
     def work(part: Part) -> int:
         _write_part(tokenizer, part)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cslm_data import speech_tokenizer
 from cslm_data.audio import audio_version, probe
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import (
@@ -24,6 +26,7 @@ from cslm_data.errors import (
 from cslm_data.keys import key64
 from cslm_data.quantize import quantize
 from cslm_data.speech_tokenizer import expand, load
+from cslm_data.unit_parts import make_encoder
 from cslm_data.workspace import Workspace
 
 
@@ -203,7 +206,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_kill_between_parts_loses_and_repeats_nothing(tmp_path, num_workers):
     workspace, whole = Workspace(tmp_path / "killed"), Workspace(tmp_path / "whole")
-    add_many(workspace, tmp_path / "audio", 300, duration_s=0.3)
+    add_many(workspace, tmp_path / "audio", 200, duration_s=0.3)
     whole.root.mkdir()
     whole.catalog.write_bytes(workspace.catalog.read_bytes())
     script = tmp_path / "run.py"
@@ -220,7 +223,7 @@ def test_kill_between_parts_loses_and_repeats_nothing(tmp_path, num_workers):
     time.sleep(0.3 if num_workers > 1 else 0.0)
     survived = {path: path.stat().st_mtime_ns for path in workspace.units.glob("*/part-*")}
     expected = run(whole, part_seconds=0.1)
-    assert 0 < len(survived) < 300, "killed in the middle"
+    assert 0 < len(survived) < 200, "killed in the middle"
     summary = run(workspace, part_seconds=0.1, num_workers=num_workers)
     assert files(workspace) == files(whole)
     assert {path: path.stat().st_mtime_ns for path in survived} == survived, "not done again"
@@ -379,6 +382,44 @@ def test_a_fault_in_a_part_stops_the_run_and_is_not_hidden(workspace, monkeypatc
         run(workspace)
     monkeypatch.undo()
     assert run(workspace).num_out == 12, "parts that were lost are made again from their plan"
+
+
+def test_an_encoder_is_whole_before_its_first_part(workspace):
+    # The engine limits the threads of what is loaded when the worker is made, not of later comers.
+    run(workspace)
+    loaded = []
+    original = speech_tokenizer.load_extractor
+
+    def noting(*arguments, **options):
+        loaded.append(arguments)
+        return original(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cslm_data.speech_tokenizer.load_extractor", noting)
+        make_encoder(workspace.tokenizers / "mfcc-8", device="cpu", dtype="float32")
+    assert loaded
+
+
+def test_a_full_disk_leaves_no_half_part(workspace, monkeypatch):
+    import pyarrow.parquet as pq
+
+    written = []
+    original = pq.write_table
+
+    def filling(table, path, **options):
+        original(table, path, **options)
+        written.append(path)
+        if len(written) == 3:
+            path.write_bytes(path.read_bytes()[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", filling)
+    with pytest.raises(OSError, match="No space left"):
+        run(workspace, part_seconds=2)
+    assert len(files(workspace)) == 1 + 2
+    assert not list(workspace.units.glob("*/.*"))
+    monkeypatch.undo()
+    assert run(workspace).num_already == 4
 
 
 def test_parts_are_plain_parquet(workspace):
