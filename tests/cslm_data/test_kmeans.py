@@ -46,6 +46,7 @@ def test_quotas_by_hand():
     assert language_quotas({}, max_frames=100) == {}
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10**7)),
     st.integers(1, 10**6),

@@ -1,89 +1,22 @@
 from __future__ import annotations
 
-import errno
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import duckdb
 import numpy as np
 import pytest
 import soundfile
+from speech_catalog import add, add_many, adds_up, files, run, units, write_speech
 
 from cslm_data import speech_tokenizer
-from cslm_data.audio import audio_version, probe
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import (
-    AudioError,
-    LockedError,
     MissingArtefactError,
     NoDataError,
     TokenizerMismatchError,
     UsageError,
 )
-from cslm_data.keys import key64
-from cslm_data.quantize import quantize
 from cslm_data.speech_tokenizer import expand, load
 from cslm_data.unit_parts import make_encoder
 from cslm_data.workspace import Workspace
-
-
-def write_speech(path, seed, duration_s=1.0, rate_hz=16_000, **options):
-    rng = np.random.default_rng(seed)
-    num_samples = round(duration_s * rate_hz)
-    loudness = np.repeat(rng.uniform(0.01, 0.3, num_samples // 800 + 1), 800)[:num_samples]
-    soundfile.write(path, rng.standard_normal(num_samples) * loudness, rate_hz, **options)
-    return path
-
-
-def describe(path):
-    """What ingest would put into the catalog."""
-    try:
-        header, version = probe(str(path)), audio_version(str(path))
-    except AudioError:
-        return 1.0, 16_000, 1, "unknown"
-    return header.duration_s, header.sample_rate_hz, header.num_channels, version
-
-
-def add(workspace, path, utt_id, **options):
-    add_rows(workspace, [(path, utt_id, options)])
-
-
-def add_rows(workspace, rows):
-    with open_catalog(workspace, write=True, doing="test") as connection:
-        for path, utt_id, options in rows:
-            duration_s, rate_hz, num_channels, version = describe(path)
-            connection.execute("delete from utterances where utt_id = ?", [utt_id])
-            connection.execute(
-                "insert into utterances by name select ? as utt_id, 'test' as corpus, ? as audio, "
-                "? as offset_s, ? as duration_s, ? as sample_rate_hz, ? as num_channels, "
-                "? as language, ? as speaker, 'human' as kind, ? as audio_version, "
-                "?::ubigint as key_hash, 'm.jsonl' as source_uri, 0 as row_hash",
-                [
-                    utt_id,
-                    str(path),
-                    options.get("offset_s", 0.0),
-                    options.get("duration_s", duration_s),
-                    rate_hz,
-                    num_channels,
-                    options.get("language", "en"),
-                    options.get("speaker"),
-                    version,
-                    key64("test", utt_id),
-                ],
-            )
-
-
-def add_many(workspace, folder, count, duration_s=1.0):
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for index in range(count):
-        language = "zh" if index % 4 == 0 else "en"
-        path = write_speech(folder / f"{index}.wav", index, duration_s)
-        rows.append((path, f"utt-{index}", {"language": language}))
-    add_rows(workspace, rows)
 
 
 @pytest.fixture(scope="module")
@@ -101,26 +34,6 @@ def workspace(speech, tmp_path):
     copy.root.mkdir()
     copy.catalog.write_bytes(speech.catalog.read_bytes())
     return copy
-
-
-def files(workspace):
-    """Every plan and part with its bytes."""
-    found = sorted(workspace.units.glob("*/*.parquet"))
-    return {str(path.relative_to(workspace.units)): path.read_bytes() for path in found}
-
-
-def units(workspace):
-    with open_catalog(workspace, doing="test") as connection:
-        return connection.execute("select * from units order by utt_id").fetchall()
-
-
-def run(workspace, **options):
-    return quantize(workspace, **{"num_units": 8, "num_workers": 1, **options})
-
-
-def adds_up(summary):
-    counted = summary.num_out + summary.num_rejected + summary.num_already
-    return summary.num_in == counted
 
 
 def test_every_utterance_becomes_units(workspace):
@@ -179,58 +92,6 @@ def test_audio_that_changed_is_encoded_anew(workspace, tmp_path):
     summary = run(workspace)
     assert (summary.num_in, summary.num_out, summary.num_already) == (13, 1, 12)
     assert adds_up(summary)
-
-
-def test_the_number_of_workers_does_not_change_a_byte(workspace, speech, tmp_path):
-    other = Workspace(tmp_path / "other")
-    other.root.mkdir()
-    other.catalog.write_bytes(speech.catalog.read_bytes())
-    one = run(workspace, part_seconds=2.0, num_workers=1)
-    two = run(other, part_seconds=2.0, num_workers=2)
-    assert one.tokenizer_id == two.tokenizer_id
-    assert files(workspace) == files(other)
-    assert len(files(workspace)) == 1 + 6
-
-
-_KILLED = """
-import sys
-from pathlib import Path
-from cslm_data.quantize import quantize
-from cslm_data.workspace import Workspace
-if __name__ == "__main__":
-    num_workers = int(sys.argv[2])
-    quantize(Workspace(Path(sys.argv[1])), num_units=8, num_workers=num_workers, part_seconds=0.1)
-"""
-
-
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_kill_between_parts_loses_and_repeats_nothing(tmp_path, num_workers):
-    workspace, whole = Workspace(tmp_path / "killed"), Workspace(tmp_path / "whole")
-    add_many(workspace, tmp_path / "audio", 200, duration_s=0.3)
-    whole.root.mkdir()
-    whole.catalog.write_bytes(workspace.catalog.read_bytes())
-    script = tmp_path / "run.py"
-    script.write_text(_KILLED)
-    command = [sys.executable, str(script), str(workspace.root), str(num_workers)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 60
-    while not list(workspace.units.glob("*/part-*.parquet")):
-        assert process.poll() is None, "it ended before its first part"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    time.sleep(0.3 if num_workers > 1 else 0.0)
-    survived = {path: path.stat().st_mtime_ns for path in workspace.units.glob("*/part-*")}
-    expected = run(whole, part_seconds=0.1)
-    assert 0 < len(survived) < 200, "killed in the middle"
-    summary = run(workspace, part_seconds=0.1, num_workers=num_workers)
-    assert files(workspace) == files(whole)
-    assert {path: path.stat().st_mtime_ns for path in survived} == survived, "not done again"
-    assert adds_up(summary)
-    assert summary.num_already > 0
-    assert summary.num_units_total == expected.num_units_total
-    assert not list(workspace.units.glob("*/.*.tmp"))
 
 
 def test_bad_audio_becomes_rejects_and_the_rest_goes_on(workspace, tmp_path):
@@ -326,22 +187,6 @@ def test_nothing_to_quantize_is_said(tmp_path):
     assert not list(workspace.tokenizers.glob("*.json"))
 
 
-def test_a_second_process_is_told_who_is_at_work(workspace):
-    first = run(workspace)
-    lock = workspace.lock(f"units-{first.tokenizer_id}", "quantize")
-    script = (
-        "import sys; from pathlib import Path; from cslm_data.quantize import quantize; "
-        "from cslm_data.workspace import Workspace; quantize(Workspace(Path(sys.argv[1])))"
-    )
-    with lock:
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(workspace.root)], capture_output=True, text=True
-        )
-    assert done.returncode
-    assert LockedError.__name__ in done.stderr
-    assert f"process {os.getpid()}" in done.stderr
-
-
 def test_a_hubert_of_ones_own_quantizes_and_must_stay_the_same(workspace, tmp_path):
     import torch
     import transformers
@@ -370,20 +215,6 @@ def test_a_hubert_of_ones_own_quantizes_and_must_stay_the_same(workspace, tmp_pa
         run(workspace, tokenizer="my-hubert-l1-8", device="cpu")
 
 
-def test_a_fault_in_a_part_stops_the_run_and_is_not_hidden(workspace, monkeypatch):
-    def broken(self, waveform):
-        raise ZeroDivisionError("a fault of ours")
-
-    run(workspace, part_seconds=2)
-    for path in workspace.units.glob("*/part-*"):
-        path.unlink()
-    monkeypatch.setattr("cslm_data.speech_tokenizer.SpeechTokenizer.encode", broken)
-    with pytest.raises(ZeroDivisionError):
-        run(workspace)
-    monkeypatch.undo()
-    assert run(workspace).num_out == 12, "parts that were lost are made again from their plan"
-
-
 def test_an_encoder_is_whole_before_its_first_part(workspace):
     # The engine limits the threads of what is loaded when the worker is made, not of later comers.
     run(workspace)
@@ -398,28 +229,6 @@ def test_an_encoder_is_whole_before_its_first_part(workspace):
         patch.setattr("cslm_data.speech_tokenizer.load_extractor", noting)
         make_encoder(workspace.tokenizers / "mfcc-8", device="cpu", dtype="float32")
     assert loaded
-
-
-def test_a_full_disk_leaves_no_half_part(workspace, monkeypatch):
-    import pyarrow.parquet as pq
-
-    written = []
-    original = pq.write_table
-
-    def filling(table, path, **options):
-        original(table, path, **options)
-        written.append(path)
-        if len(written) == 3:
-            path.write_bytes(path.read_bytes()[:100])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pq, "write_table", filling)
-    with pytest.raises(OSError, match="No space left"):
-        run(workspace, part_seconds=2)
-    assert len(files(workspace)) == 1 + 2
-    assert not list(workspace.units.glob("*/.*"))
-    monkeypatch.undo()
-    assert run(workspace).num_already == 4
 
 
 def test_parts_are_plain_parquet(workspace):

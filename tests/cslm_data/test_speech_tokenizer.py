@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cslm_data.errors import (
@@ -48,6 +48,7 @@ def make(num_units=8, seed=0):
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=40))
 def test_expanding_what_was_deduplicated_gives_the_frames(runs):
     frames = np.concatenate(
@@ -61,6 +62,7 @@ def test_expanding_what_was_deduplicated_gives_the_frames(runs):
     assert (durations > 0).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400_000), st.booleans())
 @example(65_535, True)
 @example(65_536, True)
