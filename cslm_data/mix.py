@@ -126,6 +126,7 @@ def build_mix(
             "prompts_id": prompts_id(),
             "shard_bytes": shard_bytes,
             "candidates": gathering.digest.hexdigest(),
+            "plan": plan.digest(),
         }
         mix_id = content_id(identity)
         reasons = dict(sorted(Counter(r.reason for r in gathering.rejects).items()))

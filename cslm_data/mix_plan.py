@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.candidates import Candidates, MixSource, sample_choices, source_name
-from cslm_data.keys import U64, key64, mix64
+from cslm_data.keys import U64, content_id, key64, mix64
 from cslm_data.recipes import Recipe
 from cslm_data.records import SPLITS
 from cslm_data.selection import U32, take, water_fill
@@ -46,6 +46,11 @@ class MixPlan:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def digest(self) -> str:
+        """Hash of which samples there are, in which order and in which shards."""
+        rows = zip(self.shards, self.keys, strict=True)
+        return content_id("\n".join(f"{shard} {key}" for shard, key in rows), length=32)
 
 
 @dataclass(kw_only=True)
@@ -79,7 +84,8 @@ def plan_mix(
             part = _chosen(source, pool, recipe, split, [order_N[:cap]])
             if len(part.keys):
                 chosen.append(part)
-                realised.append(_held_out_row(source, part, int(pool.tokens_N[order_N].sum())))
+                tokens_N = _tokens_of_epoch(source, pool, recipe, order_N, 0)
+                realised.append(_held_out_row(source, part, int(tokens_N.sum(dtype=np.int64))))
     return _put_in_order(chosen, candidates, realised, seed=seed, shard_bytes=shard_bytes)
 
 
@@ -95,7 +101,7 @@ def _choose_train(
         int(_tokens_of_epoch(source, pool, recipe, order_N, 0)[order_N].sum(dtype=np.int64))
         for source, pool, order_N in zip(sources, candidates, orders, strict=True)
     ]
-    total = recipe.total_tokens or sum(available)
+    total = recipe.total_tokens or _default_total(sources, available)
     targets = water_fill(
         [source.share for source in sources],
         [a * source.max_epochs for a, source in zip(available, sources, strict=True)],
@@ -124,6 +130,21 @@ def _choose_train(
             sources, candidates, parts, available, targets, strict=True
         )
     ]
+
+
+def _default_total(sources: Sequence[MixSource], available: Sequence[int]) -> int:
+    """One pass over all sources, or as much as the scarcest required task can hold its share of.
+
+    So a small spoken corpus is not drowned in the text that is only there to be replayed.
+    """
+    capacity: dict[int, float] = {}
+    share: dict[int, float] = {}
+    for source, tokens in zip(sources, available, strict=True):
+        if not source.optional:
+            capacity[source.rule] = capacity.get(source.rule, 0.0) + tokens * source.max_epochs
+            share[source.rule] = share.get(source.rule, 0.0) + source.share
+    limits = [capacity[rule] / share[rule] for rule in capacity if capacity[rule] > 0]
+    return round(min([sum(available), *limits]))
 
 
 def _chosen(
@@ -286,7 +307,7 @@ def _held_out_row(source: MixSource, part: _Chosen, available: int) -> Row:
         "requested_tokens": None,
         "realised_tokens": tokens,
         "num_samples": len(part.keys),
-        "available_tokens": max(available, tokens),
+        "available_tokens": available,
         "epochs": None,
         "note": "",
     }

@@ -72,7 +72,8 @@ class Recipe:
     prompts_seed: int = 0
     """Which wording a sample gets; another `seed` keeps it."""
     total_tokens: int | None = None
-    """Training tokens of the mix; null: as many as one pass over all sources has."""
+    """Training tokens of the mix; null: one pass over all sources, or less where a task that is
+    not optional could not hold its share of that."""
     chunk_words: int = DEFAULT_CHUNK_WORDS
     """Words of a chunk of a spoken answer."""
     max_sample_tokens: int | None = None

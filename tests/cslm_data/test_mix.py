@@ -517,3 +517,22 @@ def test_kill_in_the_middle_then_the_same_command_gives_the_same_bytes(workspace
     for name, stamp in finished.items():
         assert (info.folder / "shards" / name).stat().st_mtime_ns == stamp
     assert not list(workspace.mixes.glob(".*"))
+
+
+def test_without_a_total_a_required_task_keeps_its_share_and_replay_does_not_drown_it(
+    workspace, tmp_path
+):
+    path = recipe_file(
+        tmp_path,
+        stage="sft",
+        splits={"valid": 0.0, "test": 0.0},
+        sources=[
+            {"task": "s2s", "weight": 0.9, "max_epochs": 0.5},
+            {"task": "asr", "weight": 0.1, "optional": True},
+        ],
+    )
+    info = build_mix(workspace, languages=["en", "zh"], recipe=path, stage="sft").info
+    rows = {(r["task"], r["languages"]): r for r in info.realised}
+    share = sum(rows["s2s", lang]["realised_share"] for lang in ("en", "zh"))
+    assert share == pytest.approx(0.9, abs=0.03)
+    assert rows["asr", "en"]["epochs"] < 0.5
