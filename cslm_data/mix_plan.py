@@ -102,11 +102,7 @@ def _choose_train(
         for source, pool, order_N in zip(sources, candidates, orders, strict=True)
     ]
     total = recipe.total_tokens or _default_total(sources, available)
-    targets = water_fill(
-        [source.share for source in sources],
-        [a * source.max_epochs for a, source in zip(available, sources, strict=True)],
-        total,
-    )
+    targets = _targets(sources, available, total)
     parts: list[_Chosen] = []
     for source, pool, order_N, target in zip(sources, candidates, orders, targets, strict=True):
 
@@ -130,6 +126,27 @@ def _choose_train(
             sources, candidates, parts, available, targets, strict=True
         )
     ]
+
+
+def _targets(sources: Sequence[MixSource], available: Sequence[int], total: float) -> list[float]:
+    """Training tokens of each source: first of each of the recipe's tasks, then of its languages.
+
+    What a language lacks, the other languages of the task give; what a task lacks, other tasks.
+    """
+    capacities = [tokens * s.max_epochs for tokens, s in zip(available, sources, strict=True)]
+    rules = [[s.index for s in sources if s.rule == rule] for rule in {s.rule: 0 for s in sources}]
+    of_rules = water_fill(
+        [sum(sources[i].share for i in members) for members in rules],
+        [sum(capacities[i] for i in members) for members in rules],
+        total,
+    )
+    targets = [0.0] * len(sources)
+    for members, tokens in zip(rules, of_rules, strict=True):
+        shares = [sources[i].share for i in members]
+        inside = water_fill(shares, [capacities[i] for i in members], tokens)
+        for i, target in zip(members, inside, strict=True):
+            targets[i] = target
+    return targets
 
 
 def _default_total(sources: Sequence[MixSource], available: Sequence[int]) -> int:
