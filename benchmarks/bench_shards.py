@@ -1,7 +1,7 @@
 """Shards: ours against the plain webdataset library, writing, reading, size; the same samples.
 
-Each sample has about 490 units and a transcript. Reading ends with every unit in a NumPy array and the
-JSON parsed on both sides; the arrays are compared before anything is timed.
+Each sample has about 490 units and a transcript. Reading ends with every unit in a NumPy array and
+the JSON parsed on both sides; the arrays are compared before anything is timed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Training: useful tokens a second, ours packed against the usual loop, padded batches of two.
 
-The other side is what the paper's published scripts do: transformers' Trainer over a LLaMA of the same
-sizes, the same samples in the same order, the same optimizer and dtype, per-device batch 2, padded.
-A token is useful when it belongs to a sample: padding is not counted on either side. The two sides run
-in turn in one process; the mix is that of the demo corpus.
+The other side is what the paper's published scripts do: transformers' Trainer over a LLaMA of the
+same sizes, the same samples in the same order, AdamW, per-device batch 2, padded. A token is useful
+when it belongs to a sample: padding is not counted on either side. The two sides run in turn in one
+process; the mix is that of the demo corpus.
 """
 
 from __future__ import annotations
@@ -51,8 +51,13 @@ def ours(workspace: Workspace, config: TrainConfig, folder: Path) -> float:
 
 def theirs(samples: list[dict[str, list[int]]], config: TrainConfig, vocab: int, pad: int) -> float:
     """Useful tokens a second of transformers' Trainer, from the first step to the last."""
-    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback
-    from transformers import TrainingArguments
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
 
     shape = config.model
     model = LlamaForCausalLM(
