@@ -25,10 +25,11 @@ from cslm_data.ingest import ingest
 from cslm_data.mix import build_mix
 from cslm_data.quantize import quantize
 from cslm_data.shards import MixInfo, iter_samples
+from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig, load_config
-from cslm_train.prepare import load_vocabulary_of_mix
 from cslm_train.train import run_training
+from cslm_train.vocabulary import JointVocabulary
 
 BATCH = 2
 
@@ -136,7 +137,8 @@ def main() -> None:
         root = Path(folder)
         workspace = prepare(root)
         mix = MixInfo.load(workspace.mixes / "pretrain")
-        vocabulary = load_vocabulary_of_mix(mix)
+        text = load_text_tokenizer(mix.text_tokenizer_path())
+        vocabulary = JointVocabulary(text, mix.num_units)
         budget = options.steps * config.data.pack_length
         samples: list[dict[str, list[int]]] = []
         for sample in iter_samples(mix.folder, "train"):
