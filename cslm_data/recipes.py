@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from cslm_data.errors import UsageError
 from cslm_data.interleave import DEFAULT_CHUNK_WORDS
 from cslm_data.records import Stage
+from cslm_data.settings import build, parse_yaml
 
 SINGLE_TASKS = ("asr", "tts", "instruct")
 PAIR_TASKS = ("mt",)
@@ -96,16 +93,12 @@ def load_recipe(path: Path | None, *, stage: str) -> Recipe:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot read this recipe ({error})") from None
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{name}: not YAML ({error})") from None
-    return check_recipe(document, where=name)
+    return check_recipe(parse_yaml(text, where=name), where=name)
 
 
 def check_recipe(document: Any, *, where: str) -> Recipe:
     """A recipe of parsed YAML. Raises UsageError that names the file and the field."""
-    recipe: Recipe = _build(Recipe, document, where)
+    recipe = build(Recipe, document, where=where)
     rules = recipe.splits
     if not (rules.valid >= 0 and rules.test >= 0 and rules.valid + rules.test < 1):
         raise UsageError(
@@ -143,42 +136,3 @@ def _check_source(source: SourceRules, where: str) -> None:
 def _positive(value: float | None, where: str) -> None:
     if value is not None and not 0 < value < float("inf"):
         raise UsageError(f"{where}: must be more than 0, not {value}")
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: must be a mapping of fields, not {value!r}")
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for name in value:
-        if name not in fields:
-            raise UsageError(f"{where}: no field {name!r}; there are {', '.join(fields)}")
-    for name, field in fields.items():
-        if field.default is dataclasses.MISSING and name not in value:
-            raise UsageError(f"{where}: the field {name!r} is missing")
-    return kind(
-        **{name: _convert(hints[name], part, f"{where}: {name}") for name, part in value.items()}
-    )
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        if value is None and type(None) in options:
-            return None
-        return _convert(next(o for o in options if o is not type(None)), value, where)
-    if origin is Literal:
-        if value not in options:
-            raise UsageError(f"{where}: {value!r} is not one of {', '.join(options)}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UsageError(f"{where}: must be a list, not {value!r}")
-        return tuple(_convert(options[0], part, f"{where}[{i}]") for i, part in enumerate(value))
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise UsageError(f"{where}: must be of type {hint.__name__}, not {value!r}")
-    return value
