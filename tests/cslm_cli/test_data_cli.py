@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,25 +94,51 @@ def test_a_failing_check_shows_in_the_exit_code(corpus: Path, tmp_path: Path) ->
     assert cslm_data("audit", "--audits", audits, workspace=where).returncode == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_full_disk_is_a_clear_message_and_leaves_nothing_half_written(
-    corpus: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB, mounted for the test."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root outside a locked sandbox can mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte free."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+    return ballast
+
+
+def test_a_full_disk_is_a_clear_message_and_the_same_command_then_goes_on(
+    corpus: Path, small_disk: Path
+) -> None:
+    steps = (
+        ["ingest", corpus],
+        ["quantize", "--num-units", "10", "--num-workers", "1"],
+        ["build-mix", "--langs", "en", "--recipe", corpus / "recipe.yaml"],
     )
-    if mounted.returncode:
-        pytest.skip("this sandbox does not allow mounting")
-    try:
-        done = cslm_data("ingest", corpus, workspace=disk)
-        assert done.returncode == 2
-        assert "no space left" in done.stderr.lower()
-        assert "Traceback" not in done.stderr
-        assert [path.name for path in disk.iterdir() if path.name != "locks"] == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    source = "{task: asr, weight: 1, languages: each}"
+    recipe = f"stage: pretrain\nsplits: {{by: manifest}}\nsources: [{source}]\n"
+    (corpus / "recipe.yaml").write_text(recipe)
+    for step in steps:
+        ballast = fill(small_disk)
+        full = cslm_data(*step, workspace=small_disk)
+        assert full.returncode == 2, (step, full.stderr)
+        assert "no space left" in full.stderr, (step, full.stderr)
+        assert "Traceback" not in full.stderr, (step, full.stderr)
+        ballast.unlink()
+        again = cslm_data(*step, workspace=small_disk)
+        assert again.returncode == 0, (step, again.stderr)
+    shards = cslm_data("sql", "select num_samples from shards", "-o", "csv", workspace=small_disk)
+    assert shards.stdout == "num_samples\n3\n"
+    litter = [p for p in small_disk.rglob("*.*") if p.is_file() and ".tmp" in p.name]
+    assert litter == []
 
 
 def test_the_demo_corpus_is_laid_out_once(tmp_path: Path) -> None:
