@@ -19,6 +19,7 @@ import torch
 from fairseq2.evaluator import EvalUnit
 from fairseq2.gang import Gang, all_sum
 from fairseq2.io import (
+    DataNotPicklableError,
     TensorFileDumper,
     TensorFileDumpOptions,
     TensorFileLoader,
@@ -224,7 +225,11 @@ class TensorsOnlyLoader(TensorFileLoader):
 
 
 class TensorsOnlyDumper(TensorFileDumper):
-    """Writes every file so that TensorsOnlyLoader can read it."""
+    """Writes every file so that TensorsOnlyLoader can read it.
+
+    Raises the OSError of a write that failed; fairseq2 says of a full disk that the data cannot be
+    pickled.
+    """
 
     def __init__(self, dumper: TensorFileDumper) -> None:
         self._dumper = dumper
@@ -233,7 +238,20 @@ class TensorsOnlyDumper(TensorFileDumper):
         self, data: Mapping[str, object], file: Path, options: TensorFileDumpOptions | None = None
     ) -> None:
         """See TensorFileDumper."""
-        self._dumper.dump(data, file, TensorFileDumpOptions(pickle_protocol=2))
+        try:
+            self._dumper.dump(data, file, TensorFileDumpOptions(pickle_protocol=2))
+        except DataNotPicklableError as error:
+            if (failed_write := _first_cause(error)) is not None:
+                raise failed_write from None
+            raise
+
+
+def _first_cause(error: BaseException | None) -> OSError | None:
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class CommitLater:

@@ -28,6 +28,7 @@ import torch
 from fairseq2.checkpoint import NOOP_HG_EXPORTER, CheckpointManager, StandardCheckpointManager
 from fairseq2.device import CPU, Device
 from fairseq2.early_stopper import NOOP_EARLY_STOPPER
+from fairseq2.error import OperationalError
 from fairseq2.file_system import FileSystem
 from fairseq2.gang import FakeGang, Gang, Gangs, ProcessGroupGang, create_parallel_gangs
 from fairseq2.io import TensorFileDumper, TensorFileLoader
@@ -155,6 +156,8 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
     gangs = create_parallel_gangs(gang)
     if gang.rank == 0:
         cut_metrics(prepared.run_dir, resume_step)
+        for unfinished in (prepared.run_dir / "checkpoints").glob("step_*.tmp"):
+            shutil.rmtree(unfinished)
     if resume_step is None:
         log.info("%s: %s steps", prepared.run_dir, info.num_steps)
     else:
@@ -165,8 +168,14 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         stop.request = trainer.request_stop
         stack.callback(trainer.close)
         stack.enter_context(_signals(stop))
-        with contextlib.suppress(TaskStopException):  # how fairseq2 says that `stop` ended it
+        try:
             trainer.run()
+        except TaskStopException:
+            pass  # how fairseq2 says that `stop` ended it
+        except OperationalError as error:
+            if isinstance(error.__cause__, OSError):  # a full disk, say: shown as what it is
+                raise error.__cause__ from None
+            raise
     if trainer.step_nr < info.num_steps:
         log.warning(
             "stopped after step %s of %s; the same command goes on", trainer.step_nr, info.num_steps

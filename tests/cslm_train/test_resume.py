@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec.implementations.local
 import pytest
 import torch
 
@@ -173,6 +176,38 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_goes_on(
     assert outcome(run_dir)["train"] == outcome(reference)["train"]
     mine, theirs = weights(run_dir), weights(reference)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+class _FullDisk(io.RawIOBase):
+    """A file on a disk without room."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_called_one_and_the_same_command_goes_on(
+    workspace, build_mix, config, monkeypatch
+) -> None:
+    build_mix()
+    train(workspace, config, "reference")
+    open_file = fsspec.implementations.local.LocalFileSystem.open
+
+    def full(self, path: object, mode: str = "rb", **options: object) -> object:
+        if mode == "wb" and "step_8.tmp/optimizer" in str(path):
+            return _FullDisk()
+        return open_file(self, path, mode, **options)
+
+    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "open", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(workspace, config)
+    monkeypatch.undo()
+    assert checkpoint_steps(workspace.runs / "pretrain") == [4]
+    assert train(workspace, config).finished
+    assert_same(workspace.runs / "pretrain", workspace.runs / "reference")
+    assert not list((workspace.runs / "pretrain" / "checkpoints").glob("*.tmp"))
 
 
 def test_a_finished_run_is_left_as_it_is(workspace, build_mix, config, caplog) -> None:
