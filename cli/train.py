@@ -98,6 +98,7 @@ def run(
 ) -> None:
     """Train a stage, or both one after the other. The same command goes on with a stopped run."""
     from cslm_data.errors import UsageError
+    from cslm_data.shards import MixInfo
 
     given = {"--mix": mix, "--output-dir": output_dir, "--init-from": init_from}
     for option, value in given.items():
@@ -108,8 +109,9 @@ def run(
     where = shell.workspace_of(workspace)
     loaded = load_config(config, settings or ())
     stages = [stage] if stage is not None else list(StageName)
-    if stage is None:
-        _need_mixes(where.mixes, stages)
+    for each in stages:
+        # Before the first is trained for hours, and before torch is loaded.
+        MixInfo.load(where.mixes / (mix or each.value))
     from cslm_train.train import run_training
 
     summaries = []
@@ -130,14 +132,6 @@ def run(
         shell.print_json(summaries)
     else:
         _print_runs(summaries)
-
-
-def _need_mixes(mixes: Path, stages: list[StageName]) -> None:
-    """Say that the second stage has no mix before the first has been trained for hours."""
-    from cslm_data.shards import MixInfo
-
-    for stage in stages:
-        MixInfo.load(mixes / stage.value)
 
 
 def _print_runs(summaries: list[TrainSummary]) -> None:

@@ -19,6 +19,7 @@ from cslm_data.errors import (
     TokenizerMismatchError,
     UsageError,
 )
+from cslm_data.keys import content_id
 from cslm_data.languages import check_language
 from cslm_data.query import run_query
 from cslm_data.records import Segment, Units
@@ -38,7 +39,7 @@ class Question:
     answer_language: str
     segments: tuple[Segment, ...]
     key: str
-    """Names the stream of random numbers and the wording."""
+    """What was asked: it names the stream of random numbers and the wording."""
 
 
 def pose(
@@ -89,7 +90,7 @@ def pose(
     if task == "chat" and info.stage == "pretrain":
         log.warning("%s was not taught to chat; train the second stage: cslm-train run", info.run)
     name = ("s2s" if text is None else "t2s") if task == "chat" else task
-    key = text if text is not None else utterance or audio or ""
+    key = text or content_id([] if units is None else units.tolist())
     return Question(
         task=name,
         language=language,
