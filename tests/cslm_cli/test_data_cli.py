@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import write_rows, write_tone
+from small_files import write_rows, write_tone
 
 
 def cslm_data(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_rows, write_tone
+from small_files import write_rows, write_tone
 
 from cslm_data.catalog import open_catalog
 from cslm_data.corpora import Defaults

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import write_rows, write_tone
+from small_files import write_rows, write_tone
 
 from cslm_data.audit import run_audits
 from cslm_data.catalog import open_catalog
