@@ -76,6 +76,9 @@ def check_key(key: str) -> str:
 # --- one sample as bytes ---------------------------------------------------------------------
 
 
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def encode_sample(sample: Sample) -> tuple[bytes, Units | None]:
     """A sample as JSON and, when it has speech, all its units: uint16 (N,)."""
     segments: list[dict[str, Any]] = []
@@ -98,7 +101,7 @@ def encode_sample(sample: Sample) -> tuple[bytes, Units | None]:
             row["text"] = segment.text
         segments.append(row)
     document = {"task": sample.task, "languages": sample.languages, "segments": segments}
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = _JSON.encode(document)
     units_N = np.concatenate(speech).astype("<u2", copy=False) if speech else None
     return text.encode(), units_N
 
@@ -150,7 +153,7 @@ def write_shard(
             "text_tokenizer_id": text_tokenizer_id,
         }
         head = json.dumps(identity, ensure_ascii=False)[:-1]
-        body = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+        body = ",\n".join(map(_JSON.encode, rows))
         with atomic_path(index_path(path)) as index:
             index.write_text(f'{head}, "samples": [\n{body}\n]}}\n', encoding="utf-8")
     return ShardEntry(
