@@ -6,18 +6,14 @@ a wrong one is an error that names the field and where it was written.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from cslm_data.errors import MissingArtefactError, UsageError
+from cslm_data.settings import build, parse_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,33 +174,25 @@ def load_config(config: str | Path = "smoke", overrides: Sequence[str] = ()) -> 
     import yaml
 
     text, where = _read(config)
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
-    built: TrainConfig = _build(
-        TrainConfig, tree if tree is not None else {}, TrainConfig(), where=where, at=""
-    )
+    built = build(TrainConfig, parse_yaml(text, where=where), where=where, base=TrainConfig())
     for override in overrides:
         path, equals, value = override.partition("=")
         if not equals or not path.strip():
             raise UsageError(f"--set {override}: expected section.field=value")
         try:
-            parsed = yaml.safe_load(value)
+            nested: Any = yaml.safe_load(value)
         except yaml.YAMLError:
-            parsed = value
-        nested: Any = parsed
+            nested = value
         for name in reversed(path.strip().split(".")):
             nested = {name: nested}
-        built = _build(TrainConfig, nested, built, where=f"--set {override}", at="")
+        built = build(TrainConfig, nested, where=f"--set {override}", base=built)
     check_config(built, where)
     return built
 
 
 def from_dict(tree: Any, where: str) -> TrainConfig:
     """The configuration of `dataclasses.asdict`."""
-    config: TrainConfig = _build(TrainConfig, tree, TrainConfig(), where=where, at="")
-    return config
+    return build(TrainConfig, tree, where=where, base=TrainConfig())
 
 
 def check_config(config: TrainConfig, where: str = "configuration") -> None:
@@ -297,44 +285,3 @@ def _read(config: str | Path) -> tuple[str, str]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{config}: not a readable YAML file ({error})") from None
-
-
-def _build(kind: Any, value: Any, base: Any, *, where: str, at: str) -> Any:
-    """`base` with the fields that `value` names, checked against the type of each."""
-    if not dataclasses.is_dataclass(kind):
-        return _check(kind, value, where=where, at=at)
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: {at or 'the file'} must be a section of fields, not {value!r}")
-    kinds = typing.get_type_hints(kind)
-    changed = {}
-    for name, part in value.items():
-        path = f"{at}.{name}" if at else str(name)
-        if name not in kinds:
-            near = difflib.get_close_matches(str(name), kinds, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(kinds)}"
-            raise UsageError(f"{where}: {path}: no such field; {hint}")
-        changed[name] = _build(kinds[name], part, getattr(base, name), where=where, at=path)
-    return dataclasses.replace(base, **changed)
-
-
-def _check(kind: Any, value: Any, *, where: str, at: str) -> Any:
-    """The value as its field's type; YAML reads `2e-3` as text, so numbers may come as text."""
-    if typing.get_origin(kind) is Literal:
-        if value in typing.get_args(kind):
-            return value
-        raise UsageError(
-            f"{where}: {at} must be one of {', '.join(typing.get_args(kind))}, not {value!r}"
-        )
-    if isinstance(kind, types.UnionType):
-        if value is None:
-            return None
-        kind = next(option for option in typing.get_args(kind) if option is not types.NoneType)
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if type(value) is kind:
-        return value
-    raise UsageError(f"{where}: {at} must be {_WORDS[kind]}, not {value!r}")
-
-
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
