@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from cslm_cli import shell
-from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
+from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
     from cslm_data.shards import MixInfo
@@ -31,13 +31,6 @@ class Backend(StrEnum):
 
     FAISS = "faiss"
     SKLEARN = "sklearn"
-
-
-class StageName(StrEnum):
-    """Which of the two alignment stages."""
-
-    PRETRAIN = "pretrain"
-    SFT = "sft"
 
 
 @app.command()

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,14 @@ RejectRateOption = Annotated[
     ),
 ]
 DEFAULT_MAX_REJECT_RATE = 0.01
+
+
+class StageName(StrEnum):
+    """Which of the two alignment stages."""
+
+    PRETRAIN = "pretrain"
+    SFT = "sft"
+
 
 _FULL_DISK = (
     "no space left on the disk of the workspace; nothing half-written was kept: free some space "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from cslm_cli import shell
-from cslm_cli.shell import JsonOption, WorkspaceOption
+from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from cslm_train.questions import Question
 
 app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
-
-
-class StageName(StrEnum):
-    """Which of the two alignment stages."""
-
-    PRETRAIN = "pretrain"
-    SFT = "sft"
 
 
 class TaskName(StrEnum):
