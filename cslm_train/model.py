@@ -9,6 +9,8 @@ those of trained tokens, generation that of the last.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +19,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
+import fairseq2.runtime.dependency
 import torch
 from fairseq2 import init_fairseq2
 from fairseq2.composition import register_model_family
@@ -124,7 +127,19 @@ def start_fairseq2() -> DependencyResolver:
     set_default_sdpa_factory(DocumentSDPA)
     with warnings.catch_warnings():  # fairseq2 registers its own models in a way it deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
-        return init_fairseq2(extras=_register, no_progress=True)
+        resolver = init_fairseq2(extras=_register, no_progress=True)
+    atexit.register(_forget_fairseq2)
+    return resolver
+
+
+def _forget_fairseq2() -> None:
+    """Let go of fairseq2's global container: it keeps extension modules alive past the exit.
+
+    DuckDB's bindings would print a page of leak warnings under every command.
+    """
+    start_fairseq2.cache_clear()
+    fairseq2.runtime.dependency._resolver = None
+    gc.collect()
 
 
 def architecture(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlamaConfig:
