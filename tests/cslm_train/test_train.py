@@ -28,7 +28,7 @@ from cslm_train.train import run_training
 
 TINY = [
     *("model.model_dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1"),
-    *("model.ffn_inner_dim=64", "model.max_seq_len=128", "data.pack_length=128"),
+    *("model.ffn_inner_dim=64", "model.max_seq_len=128", "model.dropout=0", "data.pack_length=128"),
     *("trainer.num_steps=12", "validation.every_n_steps=4", "checkpoint.every_n_steps=4"),
     *("optimizer.lr=0.01", "metrics.tensorboard=false"),
 ]
