@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cslm_data.errors import MissingArtefactError, UsageError
+from cslm_data.records import Stage
 from cslm_data.settings import build, parse_yaml
 
 
@@ -166,15 +167,26 @@ def named_configs() -> list[str]:
     )
 
 
-def load_config(config: str | Path = "smoke", overrides: Sequence[str] = ()) -> TrainConfig:
+def load_config(
+    config: str | Path = "smoke", overrides: Sequence[str] = (), *, stage: Stage | None = None
+) -> TrainConfig:
     """The configuration of a file, or of a name of `named_configs()`, with `section.field=value`.
 
-    Raises UsageError that names the field and the file, MissingArtefactError for no such file.
+    A file may hold sections `pretrain` and `sft` with what differs in that stage; the overrides
+    come last. Raises UsageError that names the field and the file, MissingArtefactError for no
+    such file.
     """
     import yaml
 
     text, where = _read(config)
-    built = build(TrainConfig, parse_yaml(text, where=where), where=where, base=TrainConfig())
+    tree = parse_yaml(text, where=where)
+    stages = {}
+    if isinstance(tree, dict):
+        stages = {name: tree.pop(name) for name in get_args(Stage) if name in tree}
+    built = build(TrainConfig, tree, where=where, base=TrainConfig())
+    for name, section in stages.items():
+        changed = build(TrainConfig, section, where=f"{where}: {name}", base=built)
+        built = changed if name == stage else built
     for override in overrides:
         path, equals, value = override.partition("=")
         if not equals or not path.strip():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from cslm_data.errors import MissingArtefactError, UsageError
+from cslm_data.records import Stage
 from cslm_train.config import TrainConfig, from_dict, load_config, named_configs
 
 
@@ -21,7 +23,8 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_the_named_configurations_load() -> None:
     assert named_configs() == ["pretrain", "sft", "smoke"]
     for name in named_configs():
-        assert isinstance(load_config(name), TrainConfig)
+        for stage in get_args(Stage):
+            assert isinstance(load_config(name, stage=stage), TrainConfig)
 
 
 def test_a_file_changes_the_fields_it_names(tmp_path: Path) -> None:
@@ -31,6 +34,16 @@ def test_a_file_changes_the_fields_it_names(tmp_path: Path) -> None:
     assert config.trainer.num_steps == 7
     assert config.model == TrainConfig().model
     assert load_config(write(tmp_path, "")) == TrainConfig()
+
+
+def test_a_stage_may_differ(tmp_path: Path) -> None:
+    path = write(tmp_path, "optimizer:\n  lr: 0.5\nsft:\n  optimizer:\n    lr: 0.25\n")
+    assert load_config(path, stage="pretrain").optimizer.lr == 0.5
+    assert load_config(path, stage="sft").optimizer.lr == 0.25
+    assert load_config(path).optimizer.lr == 0.5
+    assert load_config(path, ["optimizer.lr=1"], stage="sft").optimizer.lr == 1.0
+    with pytest.raises(UsageError, match="mine.yaml: sft: trainer.steps: no such field"):
+        load_config(write(tmp_path, "sft:\n  trainer:\n    steps: 3\n"), stage="pretrain")
 
 
 def test_set_overrides_the_file_in_order(tmp_path: Path) -> None:
