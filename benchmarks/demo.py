@@ -70,7 +70,8 @@ def main() -> None:
         print(f"\nThe question, held out of training: {question['text']}")
         asked = ("--utt", question["utt_id"], "--lang", question["language"])
         run("cslm-train", "generate", "chat", *asked, "--answer-lang", answer_lang)
-    run("cslm-train", "evaluate")
+    run("cslm-train", "evaluate", "--stage", "pretrain")
+    run("cslm-train", "evaluate", "--stage", "sft")
     summarise(time.monotonic() - start)
 
 

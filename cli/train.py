@@ -100,8 +100,8 @@ def run(
     from cslm_train.config import load_config
 
     where = shell.workspace_of(workspace)
-    loaded = load_config(config, settings or ())
     stages = [stage] if stage is not None else list(StageName)
+    configs = {each: load_config(config, settings or (), stage=each.value) for each in stages}
     for each in stages:
         # Before the first is trained for hours, and before torch is loaded.
         MixInfo.load(where.mixes / (mix or each.value))
@@ -112,7 +112,7 @@ def run(
         summary = run_training(
             where,
             stage=each.value,
-            config=loaded,
+            config=configs[each],
             mix=mix,
             output_dir=output_dir,
             init_from=init_from,

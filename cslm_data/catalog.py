@@ -37,7 +37,7 @@ _PARTS: dict[str, tuple[str, str]] = {
         "shard varchar",
     ),
     "reject_parts": (
-        "mixes/*/rejects.parquet",
+        "{mixes/*/rejects,runs/*/rejects-*}.parquet",
         "stage varchar, corpus varchar, key varchar, reason varchar, detail varchar",
     ),
     "batch_parts": (
@@ -45,7 +45,7 @@ _PARTS: dict[str, tuple[str, str]] = {
         "step ubigint, rank uinteger, micro_batch uinteger, pack_id uinteger, key varchar",
     ),
 }
-"""Parquet behind each placeholder of views.sql: pattern in the workspace, columns."""
+"""Parquet behind each placeholder of views.sql: pattern in the workspace (or {two}), columns."""
 
 _DOCUMENTS: dict[str, tuple[str, str]] = {
     "tokenizer_files": (
@@ -159,17 +159,27 @@ def _make_views(connection: Connection, workspace: Workspace) -> None:
 
 def _scan(root: Path, pattern: str, columns: str, reader: str) -> str:
     """A table expression over the files, or an empty one with the same columns."""
-    if next(root.glob(pattern), None) is None:
+    found = [each for each in _alternatives(pattern) if next(root.glob(each), None) is not None]
+    if not found:
         names = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
         return f"(select {names}, null::varchar as filename where false)"
-    files = str(root / pattern).replace("'", "''")
+    quoted = (str(root / each).replace("'", "''") for each in found)
+    files = "[" + ", ".join(f"'{file}'" for file in quoted) + "]"
     if reader == "read_parquet":
-        return f"(select * from read_parquet('{files}', union_by_name = true, filename = true))"
+        return f"(select * from read_parquet({files}, union_by_name = true, filename = true))"
     kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in _split_columns(columns))
     return (
-        f"(select * from read_json('{files}', format = 'unstructured', columns = {{{kinds}}}, "
+        f"(select * from read_json({files}, format = 'unstructured', columns = {{{kinds}}}, "
         "filename = true, maximum_object_size = 268435456))"
     )
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """`{a,b}.x` as `a.x` and `b.x`; a pattern without braces alone."""
+    if not pattern.startswith("{"):
+        return [pattern]
+    inside, suffix = pattern[1:].split("}")
+    return [part + suffix for part in inside.split(",")]
 
 
 def _split_columns(columns: str) -> list[tuple[str, str]]:
