@@ -1,1 +1,1 @@
-"""What a person edits or asks: mix recipes, prompt wordings, audits. Installed as cslm_manifests."""
+"""What a person edits or asks: mix recipes, prompts, audits. Installed as cslm_manifests."""
