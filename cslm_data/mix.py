@@ -21,13 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cslm_data.candidates import (
-    Candidates,
-    Gathering,
-    MixSource,
-    expand_recipe,
-    gather,
-)
 from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
 from cslm_data.errors import (
     AlreadyExistsError,
@@ -38,13 +31,20 @@ from cslm_data.errors import (
 from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.keys import content_id
 from cslm_data.languages import check_language
-from cslm_data.mix_files import load_plan_id, publish, write_mix
-from cslm_data.mix_plan import plan_mix
+from cslm_data.mixing.candidates import (
+    Candidates,
+    Gathering,
+    MixSource,
+    expand_recipe,
+    gather,
+)
+from cslm_data.mixing.files import load_plan_id, publish, write_mix
+from cslm_data.mixing.plan import plan_mix
+from cslm_data.mixing.recipes import Recipe, load_recipe, recipe_json
+from cslm_data.mixing.splits import split_sentences
 from cslm_data.progress import progress
-from cslm_data.recipes import Recipe, load_recipe, recipe_json
 from cslm_data.samples import CompileOptions
 from cslm_data.shards import MixInfo
-from cslm_data.splits import split_sentences
 from cslm_data.templates import all_literals, prompts_id
 from cslm_data.text_tokenizer import TextTokenizer, get_text_tokenizer
 from cslm_data.workspace import Workspace

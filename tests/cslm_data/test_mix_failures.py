@@ -133,7 +133,7 @@ def test_a_second_process_building_the_same_mix_is_told_who_holds_it(workspace):
 
 
 def test_a_full_disk_leaves_nothing_that_looks_finished(workspace, monkeypatch):
-    import cslm_data.mix_files as mix_files
+    import cslm_data.mixing.files as mix_files
 
     def full(path, *args, **kwargs):
         raise OSError(28, "No space left on device", str(path))
@@ -152,7 +152,7 @@ CHILD = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    import cslm_data.mix_files as mix_files
+    import cslm_data.mixing.files as mix_files
     from cslm_data.mix import build_mix
     from cslm_data.workspace import Workspace
     plain = mix_files.write_shard

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cslm_data.errors import UsageError
-from cslm_data.recipes import check_recipe, load_recipe
+from cslm_data.mixing.recipes import check_recipe, load_recipe
 
 GOOD = {"stage": "pretrain", "sources": [{"task": "asr", "weight": 1}]}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cslm_data.selection import take, water_fill
+from cslm_data.mixing.selection import take, water_fill
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cslm_data.splits import TEST, TRAIN, VALID, manifest_split, split_sentences
+from cslm_data.mixing.splits import TEST, TRAIN, VALID, manifest_split, split_sentences
 
 
 def links(*pairs):

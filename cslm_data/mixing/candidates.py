@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from cslm_data.catalog import Connection, read_sql
 from cslm_data.errors import UsageError
 from cslm_data.keys import U64, key64
-from cslm_data.recipes import Recipe
+from cslm_data.mixing.recipes import Recipe
+from cslm_data.mixing.splits import SentenceSplits, SplitIndex, manifest_split
 from cslm_data.records import SPLITS, Reject, Sample, Word
 from cslm_data.samples import (
     CompileError,
@@ -34,7 +35,6 @@ from cslm_data.samples import (
     prompt_kind,
 )
 from cslm_data.shards import encode_sample
-from cslm_data.splits import SentenceSplits, SplitIndex, manifest_split
 from cslm_data.templates import choose_wording, literals, wordings
 from cslm_data.text_tokenizer import TextTokenizer
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cslm_data.candidates import MixSource, read_turns
 from cslm_data.catalog import read_sql
 from cslm_data.errors import CslmError
 from cslm_data.keys import file_sha256
-from cslm_data.mix_plan import MixPlan
+from cslm_data.mixing.candidates import MixSource, read_turns
+from cslm_data.mixing.plan import MixPlan
 from cslm_data.progress import progress
 from cslm_data.records import SPLITS, Reject, Sample
 from cslm_data.samples import CompileOptions, compile_sample

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.candidates import Candidates, MixSource, sample_choices, source_name
 from cslm_data.keys import U64, content_id, key64, mix64
-from cslm_data.recipes import Recipe
+from cslm_data.mixing.candidates import Candidates, MixSource, sample_choices, source_name
+from cslm_data.mixing.recipes import Recipe
+from cslm_data.mixing.selection import U32, take, water_fill
+from cslm_data.mixing.splits import TEST, TRAIN, VALID
 from cslm_data.records import SPLITS
-from cslm_data.selection import U32, take, water_fill
-from cslm_data.splits import TEST, TRAIN, VALID
 
 Row = dict[str, Any]
 

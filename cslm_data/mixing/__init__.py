@@ -1,0 +1,1 @@
+"""What build-mix is made of: recipe, held-out splits, candidates, selection, plan, files."""
