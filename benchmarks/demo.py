@@ -19,7 +19,7 @@ FOLDER = Path("demo")
 CORPUS, WORKSPACE = FOLDER / "corpus", FOLDER / "workspace"
 
 QUESTIONS = """
-select turns.utt_id, turns.language, turns.text
+select turns.utt_id, turns.text
 from mix_samples
 inner join dialogue_turns as turns on turns.dialogue_id = mix_samples.source_ids[1]
 where
@@ -27,7 +27,9 @@ where
     and mix_samples.split = 'test'
     and mix_samples.task = 's2s'
     and turns.role = 'user'
-order by turns.language, turns.utt_id
+    and turns.language = 'en'
+order by turns.utt_id
+limit 2
 """
 
 
@@ -64,12 +66,12 @@ def main() -> None:
     run("cslm-data", "build-mix", "--langs", "en,zh", "--stage", "sft")
     run("cslm-data", "audit")
     run("cslm-train", "run")
-    questions = {row["language"]: row for row in ask(QUESTIONS)}
-    same, cross = questions["en"], questions["zh"]
-    for question, answer_lang in ((same, "en"), (cross, "en")):
-        print(f"\nThe question, held out of training: {question['text']}")
-        asked = ("--utt", question["utt_id"], "--lang", question["language"])
-        run("cslm-train", "generate", "chat", *asked, "--answer-lang", answer_lang)
+    spoken, typed = ask(QUESTIONS)
+    print(f"\nA spoken question that was held out of training: {spoken['text']}")
+    run("cslm-train", "generate", "chat", "--utt", spoken["utt_id"], "--lang", "en")
+    print("\nA typed one, answered across languages:")
+    asked = ("--text", typed["text"], "--lang", "en", "--answer-lang", "zh")
+    run("cslm-train", "generate", "chat", *asked)
     run("cslm-train", "evaluate", "--stage", "pretrain")
     run("cslm-train", "evaluate", "--stage", "sft")
     summarise(time.monotonic() - start)
