@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import shell
+from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def demo(
     from cslm_data.demo import lay_out
 
     summary = lay_out(folder, overwrite=overwrite)
-    shell.print_fields(
+    tables.print_fields(
         f"demo corpus in {folder}",
         {
             "utterances": summary.num_utterances,
@@ -83,7 +83,7 @@ def ingest(
         max_duration_s=max_duration,
     )
     if json:
-        shell.print_json(summary)
+        tables.print_json(summary)
     else:
         columns = [
             "format",
@@ -95,7 +95,7 @@ def ingest(
             "linked",
             "rejected",
         ]
-        shell.print_table(
+        tables.print_table(
             ["source", *columns],
             [
                 (Path(s.source).name, s.format, s.num_rows, s.added, s.changed)
@@ -169,9 +169,9 @@ def quantize(
         engine=engine,
     )
     if json:
-        shell.print_json(summary)
+        tables.print_json(summary)
     else:
-        shell.print_table(
+        tables.print_table(
             ["language", "utterances", "hours", "frames", "units", "units/s"],
             [
                 (row.language, row.num_utterances, row.hours, row.num_frames, row.num_units)
@@ -229,7 +229,7 @@ def build_mix(
         overwrite=overwrite,
     )
     if json:
-        shell.print_json(summary)
+        tables.print_json(summary)
     else:
         _print_mix(summary.info, summary.reject_reasons, already_built=summary.already_built)
     counts = summary.info.counts
@@ -241,7 +241,7 @@ def build_mix(
 def _print_mix(info: MixInfo, reasons: dict[str, int], *, already_built: bool) -> None:
     columns = "split task languages requested_share realised_share requested_tokens "
     columns += "realised_tokens num_samples available_tokens epochs note"
-    shell.print_table(
+    tables.print_table(
         ["split", "task", "langs", "asked", "got", "tokens asked", "tokens got"]
         + ["samples", "available", "epochs", "note"],
         [[row[name] for name in columns.split()] for row in info.realised],
@@ -270,13 +270,13 @@ def sql(
 
     answer = run_query(shell.workspace_of(workspace), query)
     if output is Output.JSON:
-        shell.print_json(answer.records())
+        tables.print_json(answer.records())
     elif output is Output.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.columns)
         writer.writerows(answer.rows)
     else:
-        shell.print_table(answer.columns, answer.rows)
+        tables.print_table(answer.columns, answer.rows, exact=True)
 
 
 @app.command()
@@ -294,7 +294,7 @@ def audit(
 
     results = run_audits(shell.workspace_of(workspace), folder=audits, names=names or [])
     if json:
-        shell.print_json(
+        tables.print_json(
             [
                 {"name": r.name, "severity": r.severity, "title": r.title, "failed": r.failed}
                 | {"rows": r.answer.records()}
@@ -306,7 +306,7 @@ def audit(
             rows = result.answer.rows
             if result.severity != "info" and not rows:
                 continue
-            shell.print_table(
+            tables.print_table(
                 result.answer.columns, rows[:limit], title=f"{result.name}: {result.title}"
             )
             if len(rows) > limit:
@@ -314,7 +314,7 @@ def audit(
             if result.severity != "info":
                 typer.echo(result.advice)
         kinds = ("check", "warn")
-        shell.print_table(
+        tables.print_table(
             ["audit", "rows", "result"],
             [
                 (
@@ -346,14 +346,14 @@ def show(
     found = find_sample(where, key, mix=mix)
     if found is None:
         row = find_row(where, key)
-        shell.print_json(row) if json else shell.print_fields(key, row)
+        tables.print_json(row) if json else tables.print_fields(key, row, exact=True)
         return
     if json:
-        shell.print_json(found)
+        tables.print_json(found)
         return
     sample = found.sample
     typer.echo(f"{key}: {sample.task} {sample.languages}, {found.mix}/{found.split}, {found.shard}")
-    shell.print_table(
+    tables.print_table(
         ["role", "part", "modality", "lang", "trained", "content"],
         [
             (s.role, s.part, s.modality, s.language, "yes" if s.trained else "")

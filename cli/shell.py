@@ -1,17 +1,14 @@
-"""What every command shares: the workspace option, tables, JSON, errors as one clear message."""
+"""What every command shares: options, logging, and errors as one clear message."""
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -52,8 +49,10 @@ _FULL_DISK = (
     "no space left on the disk of the workspace; nothing half-written was kept: free some space "
     "and run the same command again"
 )
+_INTERRUPTED = "interrupted; nothing half-written was kept: run the same command to go on"
 EXIT_ERROR = 2
 EXIT_FINDING = 1
+EXIT_INTERRUPTED = 130
 
 
 def make_app(help: str) -> typer.Typer:
@@ -98,9 +97,13 @@ def run(app: typer.Typer) -> None:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             _fail(f"{error.filename}: {error.strerror}; choose a folder that you may write to")
         raise
+    except (KeyboardInterrupt, typer.Abort):
+        _fail(_INTERRUPTED, EXIT_INTERRUPTED)
     except Exception as error:
         if _is_full_disk(error):
             _fail(_FULL_DISK)
+        if "query interrupted" in str(error).lower():  # what DuckDB makes of Ctrl-C
+            _fail(_INTERRUPTED, EXIT_INTERRUPTED)
         raise
 
 
@@ -124,55 +127,6 @@ def check_reject_rate(num_rejected: int, num_rows: int, limit: float, what: str)
         )
 
 
-def print_json(value: Any) -> None:
-    """Print a record, or any JSON-like value, as JSON on stdout."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
-
-
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None
-) -> None:
-    """Print a table on stdout: numbers to the right, floats short."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    kept = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
-    for index, column in enumerate(columns):
-        numeric = bool(kept) and all(isinstance(r[index], int | float | None) for r in kept)
-        table.add_column(
-            column, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
-        )
-    for row in kept:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
-
-
-def print_fields(title: str, fields: dict[str, Any]) -> None:
-    """Print named values, one a line."""
-    print_table(["", title], [(name, _cell(value)) for name, value in fields.items()])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.1f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    return str(value)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
-
-
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = EXIT_ERROR) -> None:
     typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
-    sys.exit(EXIT_ERROR)
+    sys.exit(code)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cslm_cli import shell
+from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def run(
         if not summary.finished:
             break
     if json:
-        shell.print_json(summaries)
+        tables.print_json(summaries)
     else:
         _print_runs(summaries)
 
@@ -143,11 +143,11 @@ def _print_runs(summaries: list[TrainSummary]) -> None:
         ("padding share", lambda s: 1 - s.pack_fill),
         ("samples left out", lambda s: s.num_skipped),
     ]
-    shell.print_table(
+    tables.print_table(
         ["", *(s.stage for s in summaries)],
         [(name, *(value(s) for s in summaries)) for name, value in rows],
     )
-    shell.print_table(
+    tables.print_table(
         ["stage", "task/languages", "valid loss, first", "last"],
         [
             (summary.stage, group, first, last)
@@ -306,13 +306,13 @@ def evaluate(
         batch_size=batch_size,
     )
     if json:
-        shell.print_json(evaluation)
+        tables.print_json(evaluation)
     else:
         _print_evaluation(evaluation)
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
-    shell.print_table(
+    tables.print_table(
         ["task", "languages", "samples", "loss", "answered", "scores"],
         [
             (group.task, group.languages, group.num_samples, group.loss, group.num_answered)

@@ -31,18 +31,20 @@ def choose_run(
         for folder in (workspace.runs / run, Path(run).expanduser()):
             if (folder / "run.json").is_file():
                 return folder
-        raise MissingArtefactError(f"{run}: no such run; {_there_are(workspace)}")
+        raise MissingArtefactError(
+            f"{run}: no such run; {_there_are(workspace)}; train one with: cslm-train run"
+        )
     order = LAST_FIRST if task is None else TEACHES.get(task, LAST_FIRST[::-1])
     for name in order if stage is None else (stage,):
         if checkpoint_steps(workspace.runs / name):
             return workspace.runs / name
     option = f" --stage {stage}" if stage else ""
     raise MissingArtefactError(
-        f"{workspace.runs}: no trained {stage or 'model'} yet; {_there_are(workspace)} "
-        f"(train with: cslm-train run{option})"
+        f"{workspace.runs}: no trained {stage or 'model'} yet; "
+        f"{_there_are(workspace)}; train it with: cslm-train run{option}"
     )
 
 
 def _there_are(workspace: Workspace) -> str:
     names = sorted(path.parent.name for path in workspace.runs.glob("*/run.json"))
-    return f"there are {', '.join(names)}" if names else "there are none; run: cslm-train run"
+    return f"there are {', '.join(names)}" if names else "there are none"

@@ -61,3 +61,12 @@ def test_every_package_travels_in_the_wheel() -> None:
         for path in (ROOT / folder).rglob("__init__.py")
     }
     assert folders <= listed
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    import subprocess
+    import sys
+
+    page = ROOT / "docs" / "authoring" / "make_cli_page.py"
+    done = subprocess.run([sys.executable, page, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
