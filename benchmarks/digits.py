@@ -27,7 +27,7 @@ RECIPE = {
         {"task": "tts", "weight": 0.25, "languages": "each", "max_epochs": 1},
     ],
 }
-SETTINGS = ["trainer.num_steps=300", "model.dropout=0.1"]
+SETTINGS = ["trainer.num_steps=800", "model.dropout=0.1"]
 
 
 def command(module: str, *arguments: object) -> float:

@@ -83,7 +83,7 @@ def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["evaluate"], "no trained model yet"),
-        (["evaluate", "--stage", "sft"], "train with: cslm-train run --stage sft"),
+        (["evaluate", "--stage", "sft"], "train it with: cslm-train run --stage sft"),
         (["generate", "asr", "--audio", "x.wav"], "no trained model yet"),
         (["generate", "asr", "--run", "nope", "--audio", "x.wav"], "nope: no such run"),
         (["run"], "no finished mix here; run: cslm-data build-mix"),
