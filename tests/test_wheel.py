@@ -21,7 +21,7 @@ def test_the_built_wheel_works_from_another_folder_with_all_its_data(tmp_path: P
     shutil.copytree(ROOT, source, ignore=aside)
     command = [*pip, "wheel", "--no-deps", "--wheel-dir", wheels, source]
     built = subprocess.run(command, capture_output=True, text=True)
-    if built.returncode and "Temporary failure in name resolution" in built.stderr:
+    if "No matching distribution found for setuptools" in built.stderr:
         pytest.skip("building a wheel fetches setuptools, and there is no network")
     assert built.returncode == 0, built.stderr
     [wheel] = wheels.glob("cslm-*.whl")
