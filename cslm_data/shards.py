@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, TokenizerMismatchError
 from cslm_data.framing import TEMPLATE_VERSION
@@ -28,6 +29,7 @@ from cslm_data.records import SPLITS, Sample, Segment, Split, Units
 from cslm_data.ustar import NPY_HEADER_BYTES, UstarWriter, npy_header
 from cslm_data.workspace import atomic_path
 
+_UINT16 = np.dtype("<u2")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
 """90 + len(".units.npy") = 100 bytes, what a USTAR name holds."""
 
@@ -76,9 +78,6 @@ def check_key(key: str) -> str:
 # --- one sample as bytes ---------------------------------------------------------------------
 
 
-_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
 def encode_sample(sample: Sample) -> tuple[bytes, Units | None]:
     """A sample as JSON and, when it has speech, all its units: uint16 (N,)."""
     segments: list[dict[str, Any]] = []
@@ -101,22 +100,21 @@ def encode_sample(sample: Sample) -> tuple[bytes, Units | None]:
             row["text"] = segment.text
         segments.append(row)
     document = {"task": sample.task, "languages": sample.languages, "segments": segments}
-    text = _JSON.encode(document)
     units_N = np.concatenate(speech).astype("<u2", copy=False) if speech else None
-    return text.encode(), units_N
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS), units_N
 
 
 def decode_sample(key: str, document: bytes, units_N: Units | None) -> Sample:
     """The sample of its JSON and its units: uint16 (N,)."""
-    row = json.loads(document)
+    row = orjson.loads(document)
     segments = []
-    for part in row["segments"]:
-        if "units" in part:
-            start, end = part.pop("units")
+    for fields in row["segments"]:
+        if "units" in fields:
+            start, end = fields["units"]
             if units_N is None or end > len(units_N):
                 raise CorruptArtefactError(f"sample {key}: its units are missing or too short")
-            part["units"] = units_N[start:end]
-        segments.append(Segment(**part))
+            fields["units"] = units_N[start:end]
+        segments.append(Segment(**fields))
     return Sample(key=key, task=row["task"], languages=row["languages"], segments=tuple(segments))
 
 
@@ -152,10 +150,10 @@ def write_shard(
             "template_version": template_version,
             "text_tokenizer_id": text_tokenizer_id,
         }
-        head = json.dumps(identity, ensure_ascii=False)[:-1]
-        body = ",\n".join(map(_JSON.encode, rows))
+        body = b",\n".join(map(orjson.dumps, rows))
         with atomic_path(index_path(path)) as index:
-            index.write_text(f'{head}, "samples": [\n{body}\n]}}\n', encoding="utf-8")
+            head = orjson.dumps(identity)[:-1]
+            index.write_bytes(head + b',"samples":[\n' + body + b"\n]}\n")
     return ShardEntry(
         shard=path.name,
         split=split,
@@ -198,7 +196,7 @@ def read_index(shard: Path) -> ShardIndex:
     """The index of a shard. Raises MissingArtefactError, CorruptArtefactError."""
     path = index_path(shard)
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = orjson.loads(path.read_bytes())
         row["samples"] = tuple(
             IndexEntry(
                 s["key"],
@@ -253,7 +251,7 @@ class ShardFile:
                 f"{self.path}: units of {key} do not begin where the index says; "
                 "cslm-data build-mix --overwrite"
             )
-        return np.frombuffer(self._map, dtype=np.dtype("<u2"), count=count, offset=start)
+        return np.frombuffer(self._map, _UINT16, count, start)
 
 
 # --- a mix of shards -------------------------------------------------------------------------

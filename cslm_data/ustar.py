@@ -6,6 +6,7 @@ every reader of tars understands them without extension headers.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import BinaryIO
 
@@ -62,6 +63,7 @@ class UstarWriter:
         self._buffered = 0
 
 
+@functools.lru_cache(65536)
 def npy_header(num_units: int) -> bytes:
     """The 128 bytes in front of a uint16 array of `num_units`, as `numpy.save` writes them."""
     text = f"{{'descr': '<u2', 'fortran_order': False, 'shape': ({num_units},), }}"
