@@ -127,7 +127,7 @@ def quantize(
     ] = None,
     max_frames: Annotated[
         int, typer.Option(min=100, help="Frames in the sample that k-means sees.")
-    ] = 1_000_000,
+    ] = 400_000,
     temperature: Annotated[
         float, typer.Option(min=1.0, help="Evens out the languages in the sample; 1: as they are.")
     ] = 2.0,
