@@ -145,6 +145,9 @@ def quantize(
     device: Annotated[str, typer.Option(help="Where self-supervised models run.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Their arithmetic.")] = "float32",
     engine: Annotated[str, typer.Option(help="What runs the parts.")] = "local",
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
+    ] = False,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:
@@ -167,6 +170,7 @@ def quantize(
         device=device,
         dtype=dtype,
         engine=engine,
+        retry_rejected=retry_rejected,
     )
     if json:
         tables.print_json(summary)

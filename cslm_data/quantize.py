@@ -32,6 +32,7 @@ from cslm_data.stretches import Stretch
 from cslm_data.tokenizer_fit import DEFAULT_MAX_FRAMES, fit_tokenizer
 from cslm_data.unit_parts import (
     count_unfinished,
+    forget_rejected,
     list_plans,
     make_encoder,
     unfinished_parts,
@@ -104,12 +105,14 @@ def quantize(
     device: str = "auto",
     dtype: str = "float32",
     engine: str = "local",
+    retry_rejected: bool = False,
 ) -> QuantizeSummary:
     """Turn every utterance of the catalog that has no units yet into units.
 
     With `tokenizer` (name or id), by that one; else by the only one that fits `extractor`, `layer`
     and `num_units` as far as they are given; where there is none, one is fitted: `max_frames` to
-    `backend` say how. Raises MissingArtefactError, NoDataError, UsageError, LockedError.
+    `backend` say how. What was refused is tried again only with `retry_rejected` (a disk that was
+    away, say). Raises MissingArtefactError, NoDataError, UsageError, LockedError.
     """
     start = time.monotonic()
     run_parts = load_engine(engine)
@@ -140,6 +143,8 @@ def quantize(
     with workspace.lock(f"units-{used.tokenizer_id}", "quantize"):
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
+        if retry_rejected:
+            log.info("%d parts with refused utterances are done again", forget_rejected(folder))
         earlier = sorted(path.name for path in folder.glob("part-*.parquet"))
         make_worker = functools.partial(
             make_encoder, workspace.tokenizers / used.name, device=device, dtype=dtype

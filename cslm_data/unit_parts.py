@@ -101,6 +101,17 @@ def count_unfinished(folder: Path) -> int:
     return sum(sum(_missing_parts(plan).values()) for plan in list_plans(folder))
 
 
+def forget_rejected(folder: Path) -> int:
+    """Remove the parts that hold refused utterances, so that their plan does them again."""
+    forgotten = 0
+    for path in sorted(folder.glob("part-*.parquet")):
+        reasons = pq.read_table(path, columns=["reject_reason"])["reject_reason"]
+        if reasons.null_count < len(reasons):
+            path.unlink()
+            forgotten += 1
+    return forgotten
+
+
 def _missing_parts(plan: Path) -> dict[int, int]:
     """Parts of a plan that have no file yet, and the number of their utterances."""
     indices, sizes = np.unique(

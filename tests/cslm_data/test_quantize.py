@@ -129,6 +129,23 @@ def test_bad_audio_becomes_rejects_and_the_rest_goes_on(workspace, tmp_path):
     assert (again.num_out, again.num_rejected, again.num_already) == (0, 4, 13)
 
 
+def test_what_was_refused_while_a_disk_was_away_can_be_tried_again(workspace, tmp_path):
+    run(workspace)
+    there = files(workspace)
+    path = write_speech(tmp_path / "late" / "a.wav", 5)
+    add(workspace, path, "late", speaker="x")
+    away = path.parent.rename(tmp_path / "away")
+    assert run(workspace).num_rejected == 1
+    away.rename(path.parent)
+    assert run(workspace).num_rejected == 1, "without being asked it stays as it is"
+    again = run(workspace, retry_rejected=True)
+    assert adds_up(again)
+    assert (again.num_out, again.num_rejected) == (1, 0)
+    assert "late" in [row[1] for row in units(workspace)]
+    assert there.items() <= files(workspace).items(), "parts without refusals are left alone"
+    assert run(workspace, retry_rejected=True).num_out == 0
+
+
 def test_the_tokenizer_is_chosen_by_what_is_asked(workspace):
     eight = run(workspace)
     four = run(workspace, num_units=4)
