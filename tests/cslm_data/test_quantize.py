@@ -132,6 +132,7 @@ def test_bad_audio_becomes_rejects_and_the_rest_goes_on(workspace, tmp_path):
 def test_what_was_refused_while_a_disk_was_away_can_be_tried_again(workspace, tmp_path):
     run(workspace)
     there = files(workspace)
+    (tmp_path / "late").mkdir()
     path = write_speech(tmp_path / "late" / "a.wav", 5)
     add(workspace, path, "late", speaker="x")
     away = path.parent.rename(tmp_path / "away")
