@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cslm_data import ingest_tables
 from cslm_data.audio import audio_version, probe
 from cslm_data.catalog import Connection, open_catalog, read_sql
-from cslm_data.corpora import Defaults, Record, find_reader, guess_format
+from cslm_data.corpora import READERS, Defaults, Record, find_reader, guess_format
+from cslm_data.corpora.tables import SUFFIXES
 from cslm_data.errors import AudioError, NoDataError, UsageError
 from cslm_data.languages import check_language
 from cslm_data.progress import progress
@@ -116,7 +118,7 @@ def _find_sources(
                     f"{file}: no row that we recognise (empty, or fields of another format); "
                     "see docs/formats.md, or say what it is with --format"
                 )
-            elif file.suffix in (".jsonl", ".json", ".csv", ".tsv"):
+            elif file.suffix in SUFFIXES:
                 unrecognised.append(str(file))
     if not found:
         places = ", ".join(str(path) for path in paths)
@@ -124,7 +126,7 @@ def _find_sources(
             f"{places}: no manifest that we recognise; expected .jsonl, .json, .csv or .tsv files "
             "as in docs/formats.md (sub-folders are not searched: name them)"
         )
-    order = {"manifest": 0, "alignments": 1, "bitext": 2, "instructions": 3, "dialogues": 4}
+    order = {name: place for place, name in enumerate(READERS)}
     return sorted(set(found), key=lambda item: (order.get(item[1], 0), item[0])), unrecognised
 
 
@@ -244,18 +246,24 @@ def _merge(
     is_alignment = table.record is Alignment
     if is_alignment:
         ingest_tables.stage_imported_alignments(connection, workspace)
-    _stage(connection, table.arrow(rows.values(), source))
-    for key, other in connection.execute(_fill("ingest_taken", names)).fetchall():
-        detail = f"{path.name}: {other} has a row of this id; ids are unique over all sources"
-        rejects.append(_reject(rows.pop(key), "duplicate_id", detail))
-    if table.record is Utterance and format == "dialogues":
-        for (key,) in connection.execute(read_sql("ingest_linked")).fetchall():
-            if rows.pop(key, None) is not None:
-                counts["linked"] += 1
-    elif table.record is Utterance:
-        connection.execute(read_sql("ingest_superseded"))
     incoming = table.arrow(rows.values(), source)
     _stage(connection, incoming)
+    refused: dict[str, None] = {}
+    for key, other in connection.execute(_fill("ingest_taken", names)).fetchall():
+        detail = f"{path.name}: {other} has a row of this id; ids are unique over all sources"
+        rejects.append(_reject(rows[key], "duplicate_id", detail))
+        refused[key] = None
+    if table.record is Utterance and format == "dialogues":
+        for (key,) in connection.execute(read_sql("ingest_linked")).fetchall():
+            if key not in refused:
+                counts["linked"] += 1
+                refused[key] = None
+    elif table.record is Utterance:
+        connection.execute(read_sql("ingest_superseded"))
+    if refused:
+        gone = pc.is_in(incoming[table.id], value_set=pa.array(list(refused), pa.string()))
+        incoming = incoming.filter(pc.invert(gone))
+        _stage(connection, incoming)
     row = connection.execute(_fill("ingest_compare", names)).fetchone()
     assert row is not None  # noqa: S101 - an aggregate has one row
     for name, value in zip(("added", "changed", "unchanged", "removed"), row, strict=True):

@@ -252,10 +252,20 @@ def _speech(units: Units, *, language: str, part: Part = "") -> Segment:
 # --- samples ---------------------------------------------------------------------------------
 
 
-def sample_key(task: str, languages: str, source_ids: Sequence[str], epoch: int = 0) -> str:
-    """Unique name of a sample in its mix; a repeat of a source has another one."""
-    name = f"{task}-{languages}-{key64(task, languages, *source_ids):016x}"
+def source_hash(task: str, languages: str, source_ids: Sequence[str]) -> int:
+    """64 bits that stand for a source in the names of its samples."""
+    return key64(task, languages, *source_ids)
+
+
+def sample_name(task: str, languages: str, of_source: int, epoch: int = 0) -> str:
+    """Unique name of a sample in its mix, from its source's hash; a repeat has another one."""
+    name = f"{task}-{languages}-{of_source:016x}"
     return f"{name}-e{epoch}" if epoch else name
+
+
+def sample_key(task: str, languages: str, source_ids: Sequence[str], epoch: int = 0) -> str:
+    """Unique name of a sample in its mix, from the ids of its source."""
+    return sample_name(task, languages, source_hash(task, languages, source_ids), epoch)
 
 
 def compile_sample(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from cslm_data.errors import NoDataError, TokenizerMismatchError
 from cslm_data.framing import TEMPLATE_VERSION, frame
 from cslm_data.keys import content_id
 from cslm_data.progress import progress
+from cslm_data.records import Reject
+from cslm_data.reject_files import write_rejects
 from cslm_data.shards import MixInfo, ShardFile
 from cslm_data.workspace import atomic_path
 from cslm_train.packing import SKIPPED, Integers, assign_packs, epoch_order, place_in_step
@@ -114,7 +116,7 @@ def _make(
     shards = mix.shards(split)
     rows: dict[str, list[object]] = {name: [] for name in _COLUMNS.names if name != "pack_id"}
     lengths: list[int] = []
-    rejects: list[tuple[str, str, str]] = []
+    rejects: list[Reject] = []
     total = sum(entry.num_samples for entry in mix.entries if entry.split == split)
     with progress(f"pack {split}", total=total, unit="samples") as bar:
         for shard in shards:
@@ -122,9 +124,9 @@ def _make(
                 bar.advance()
                 if length - 1 > pack_length:
                     detail = f"{length} tokens > data.pack_length {pack_length} + 1"
-                    rejects.append((key, "too_long", detail))
+                    rejects.append(_reject(key, "too_long", detail))
                 elif not trained:
-                    rejects.append((key, "nothing_trained", "no segment of it is trained"))
+                    rejects.append(_reject(key, "nothing_trained", "no segment of it is trained"))
                 else:
                     lengths.append(length - 1)
                     for name, value in zip(
@@ -136,8 +138,7 @@ def _make(
     order_N = np.argsort(packs_N, kind="stable")
     table = pa.table({"pack_id": packs_N, **rows}, schema=_COLUMNS).take(pa.array(order_N))
     head = {"identity": identity, "num_skipped": len(rejects)}
-    with atomic_path(path.with_name(f"rejects-{split}.parquet")) as temporary:
-        pq.write_table(_rejects_table(rejects), temporary)
+    write_rejects(path.with_name(f"rejects-{split}.parquet"), rejects)
     with atomic_path(path) as temporary:
         pq.write_table(table.replace_schema_metadata({"cslm": json.dumps(head)}), temporary)
     if rejects:
@@ -146,7 +147,7 @@ def _make(
             len(rejects),
             total,
             split,
-            ", ".join(sorted({reason for _, reason, _ in rejects})),
+            ", ".join(sorted({reject.reason for reject in rejects})),
             f"rejects-{split}.parquet",
         )
 
@@ -163,14 +164,8 @@ _COLUMNS = pa.schema(
 )
 
 
-def _rejects_table(rejects: Sequence[tuple[str, str, str]]) -> pa.Table:
-    keys, reasons, details = (
-        (list(column) for column in zip(*rejects, strict=True)) if rejects else ([], [], [])
-    )
-    names = ("stage", "corpus", "key", "reason", "detail")
-    schema = pa.schema([(name, pa.string()) for name in names])
-    columns = (["train"] * len(keys), [""] * len(keys), keys, reasons, details)
-    return pa.table(dict(zip(names, columns, strict=True)), schema=schema)
+def _reject(key: str, reason: str, detail: str) -> Reject:
+    return Reject(stage="train", corpus="", key=key, reason=reason, detail=detail)
 
 
 def _open(shard: Path, mix: MixInfo) -> ShardFile:

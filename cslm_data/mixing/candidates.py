@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cslm_data.catalog import Connection, read_sql
 from cslm_data.errors import UsageError
-from cslm_data.keys import U64, key64
+from cslm_data.keys import U64
 from cslm_data.mixing.recipes import Recipe
 from cslm_data.mixing.splits import SentenceSplits, SplitIndex, manifest_split
 from cslm_data.records import SPLITS, Reject, Sample, Word
@@ -33,6 +33,7 @@ from cslm_data.samples import (
     compile_sample,
     count_tokens,
     prompt_kind,
+    source_hash,
 )
 from cslm_data.shards import encode_sample
 from cslm_data.templates import choose_wording, literals, wordings
@@ -234,11 +235,6 @@ def sample_choices(source: MixSource, keys: Sequence[str], *, prompts_seed: int)
     return [choose_wording(kind, source.language, seed=prompts_seed, key=key) for key in keys]
 
 
-def source_name(source: MixSource) -> str:
-    """The part of the key that samples of a source share; the hash follows."""
-    return f"{source.task}-{source.languages}-"
-
-
 @contextlib.contextmanager
 def _query(
     connection: Connection, source: MixSource, tokenizer_id: str
@@ -306,7 +302,7 @@ def _compile_batch(
     choices = sample_choices(source, [s.key for s in samples], prompts_seed=to.options.prompts_seed)
     limit = to.recipe.max_sample_tokens
     for place, sample, total, choice in zip(places, samples, totals, choices, strict=True):
-        key = key64(source.task, source.languages, *all_ids[place])
+        key = source_hash(source.task, source.languages, all_ids[place])
         if limit is not None and total > limit:
             reject(place, "too_long", f"{total} tokens, over max_sample_tokens {limit}")
             continue

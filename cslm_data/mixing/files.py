@@ -18,6 +18,7 @@ from cslm_data.mixing.candidates import MixSource, read_turns
 from cslm_data.mixing.plan import MixPlan
 from cslm_data.progress import progress
 from cslm_data.records import SPLITS, Reject, Sample
+from cslm_data.reject_files import write_rejects
 from cslm_data.samples import CompileOptions, compile_sample
 from cslm_data.shards import ShardEntry, read_index, write_shard
 from cslm_data.workspace import atomic_path, remove_leftovers, write_json
@@ -67,7 +68,7 @@ def write_mix(
         remove_leftovers(folder)
     table = _plan_table(plan, sources)
     _write_parquet(mix / "mix.parquet", building, "mix_plan", table)
-    _write_rejects(mix / "rejects.parquet", rejects)
+    write_rejects(mix / "rejects.parquet", rejects)
     entries = _write_shards(shards, building, plan, table, sources, document, options)
     splits = {
         split: {
@@ -212,14 +213,3 @@ def _write_parquet(path: Path, building: Path, query: str, plan: pyarrow.Table) 
                 num_rows += len(batch)
     if num_rows != len(plan):
         raise CslmError(f"{path}: {num_rows} rows for {len(plan)} samples of the plan")
-
-
-def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    import pyarrow.parquet
-
-    schema = pyarrow.schema(
-        [(field.name, pyarrow.string()) for field in dataclasses.fields(Reject)]
-    )
-    table = pyarrow.Table.from_pylist([dataclasses.asdict(r) for r in rejects], schema)
-    with atomic_path(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)

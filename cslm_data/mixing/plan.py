@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.keys import U64, content_id, key64, mix64
-from cslm_data.mixing.candidates import Candidates, MixSource, sample_choices, source_name
+from cslm_data.mixing.candidates import Candidates, MixSource, sample_choices
 from cslm_data.mixing.recipes import Recipe
 from cslm_data.mixing.selection import U32, take, water_fill
 from cslm_data.mixing.splits import TEST, TRAIN, VALID
 from cslm_data.records import SPLITS
+from cslm_data.samples import sample_name
 
 Row = dict[str, Any]
 
@@ -250,8 +251,8 @@ def _selection_order(pool: Candidates, split: np.uint8, seed: int) -> NDArray[np
 
 
 def _keys(source: MixSource, pool: Candidates, rows_M: NDArray[np.intp], epoch: int) -> list[str]:
-    name, repeat = source_name(source), f"-e{epoch}" if epoch else ""
-    return [f"{name}{key:016x}{repeat}" for key in pool.keys_N[rows_M].tolist()]
+    hashes = pool.keys_N[rows_M].tolist()
+    return [sample_name(source.task, source.languages, key, epoch) for key in hashes]
 
 
 def _count(
