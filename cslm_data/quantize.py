@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cslm_data import speech_tokenizer
+from cslm_data import tokenizer_folders
 from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
 from cslm_data.engines import RunParts, Worker, load_engine
 from cslm_data.engines.local import available_cores
@@ -175,15 +175,15 @@ def _choose(
 ) -> SpeechTokenizer | None:
     """The tokenizer to use, None where one is to be fitted."""
     if tokenizer is not None:
-        return speech_tokenizer.find_tokenizer(workspace, tokenizer)
+        return tokenizer_folders.find_tokenizer(workspace, tokenizer)
     fitting = [
         t
-        for t in speech_tokenizer.list_tokenizers(workspace)
+        for t in tokenizer_folders.list_tokenizers(workspace)
         if (extractor is None or t.extractor == normalise_spec(extractor))
         and (layer is None or t.layer == layer)
         and (num_units is None or num_units in (t.num_units, t.fit.get("asked_num_units")))
     ]
-    return speech_tokenizer.only_one(fitting) if fitting else None
+    return tokenizer_folders.only_one(fitting) if fitting else None
 
 
 def _default_workers(spec: str, device: str) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cslm_data import speech_tokenizer
+from cslm_data import speech_tokenizer, tokenizer_folders
 from cslm_data.catalog import open_catalog, read_sql
 from cslm_data.engines import RunParts, Worker
 from cslm_data.errors import NoDataError, UsageError
@@ -88,7 +88,7 @@ def fit_tokenizer(
                 "num_unreadable": failed,
             },
         )
-        return speech_tokenizer.add_to_workspace(workspace, made)
+        return tokenizer_folders.add_to_workspace(workspace, made)
 
 
 _Sample = tuple[NDArray[np.uint64], NDArray[np.float32]]

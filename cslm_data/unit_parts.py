@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cslm_data import speech_tokenizer
+from cslm_data import tokenizer_folders
 from cslm_data.engines import Worker
 from cslm_data.errors import AudioError
 from cslm_data.speech_tokenizer import SpeechTokenizer
@@ -131,7 +131,7 @@ def _part_path(plan: Path, index: int) -> Path:
 
 def make_encoder(tokenizer_folder: Path, *, device: str, dtype: str) -> Worker:
     """A worker that writes a part and returns the number of its utterances."""
-    tokenizer = speech_tokenizer.load(tokenizer_folder, device=device, dtype=dtype)
+    tokenizer = tokenizer_folders.load(tokenizer_folder, device=device, dtype=dtype)
     # Now, not with the first utterance: the engine limits the threads of what is loaded by then.
     _ = tokenizer.features
 

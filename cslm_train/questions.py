@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cslm_data import speech_tokenizer
+from cslm_data import tokenizer_folders
 from cslm_data.audio import decode
 from cslm_data.errors import (
     MissingArtefactError,
@@ -158,14 +158,14 @@ def units_of_audio(
     duration_s: float | None = None,
 ) -> Units:
     """Units of a recording by the speech tokenizer that a run was trained with."""
-    there = speech_tokenizer.list_tokenizers(workspace)
+    there = tokenizer_folders.list_tokenizers(workspace)
     ours = [found for found in there if found.tokenizer_id == info.tokenizer_id]
     if not ours:
         what = f"{info.run} was trained on units of the speech tokenizer {info.tokenizer_id}"
         where = f"put its folder under {workspace.tokenizers}"
         if there:
             raise TokenizerMismatchError(
-                f"{what}, but here are {speech_tokenizer.describe(there)}; {where}, "
+                f"{what}, but here are {tokenizer_folders.describe(there)}; {where}, "
                 "or train on a mix of a tokenizer that is here"
             )
         raise MissingArtefactError(f"{what}, which is not here; {where}")

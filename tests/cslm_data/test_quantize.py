@@ -6,7 +6,6 @@ import pytest
 import soundfile
 from speech_catalog import add, add_many, adds_up, files, run, units, write_speech
 
-from cslm_data import speech_tokenizer
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import (
     MissingArtefactError,
@@ -14,7 +13,9 @@ from cslm_data.errors import (
     TokenizerMismatchError,
     UsageError,
 )
-from cslm_data.speech_tokenizer import expand, load
+from cslm_data.features import load_extractor
+from cslm_data.speech_tokenizer import expand
+from cslm_data.tokenizer_folders import load
 from cslm_data.unit_parts import make_encoder
 from cslm_data.workspace import Workspace
 
@@ -237,11 +238,10 @@ def test_an_encoder_is_whole_before_its_first_part(workspace):
     # The engine limits the threads of what is loaded when the worker is made, not of later comers.
     run(workspace)
     loaded = []
-    original = speech_tokenizer.load_extractor
 
     def noting(*arguments, **options):
         loaded.append(arguments)
-        return original(*arguments, **options)
+        return load_extractor(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cslm_data.speech_tokenizer.load_extractor", noting)

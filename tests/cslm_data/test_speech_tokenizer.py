@@ -16,12 +16,11 @@ from cslm_data.errors import (
     UsageError,
 )
 from cslm_data.features import load_extractor
-from cslm_data.speech_tokenizer import (
+from cslm_data.normalisation import Normalisation
+from cslm_data.speech_tokenizer import dedup, expand, fit
+from cslm_data.tokenizer_folders import (
     add_to_workspace,
-    dedup,
-    expand,
     find_tokenizer,
-    fit,
     list_tokenizers,
     load,
     save,
@@ -80,8 +79,9 @@ def test_encoding_follows_its_definition():
     tokenizer = make()
     wave = noise(1.0, seed=3)
     units, durations, num_frames = tokenizer.encode(wave)
-    features = (load_extractor("mfcc")(wave) - tokenizer.mean_D) / tokenizer.std_D
-    distances = ((features[:, None] - tokenizer.centroids_KD[None]) ** 2).sum(axis=2)
+    features = load_extractor("mfcc")(wave)
+    features = (features - tokenizer.normalisation.mean_D) / tokenizer.normalisation.scale_E
+    distances = ((features[:, None] - tokenizer.centroids_KE[None]) ** 2).sum(axis=2)
     np.testing.assert_array_equal(expand(units, durations), distances.argmin(axis=1))
     assert num_frames == durations.sum() == 49
 
@@ -91,11 +91,13 @@ def test_features_are_standardised_per_dimension():
     frames = features(noise(8.0))
     frames[:, 5] = 3.0
     tokenizer = fit(frames, extractor="mfcc", layer=None, features=features, num_units=8, seed=0)
-    np.testing.assert_allclose(tokenizer.mean_D, frames.mean(axis=0), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(
-        np.delete(tokenizer.std_D, 5), np.delete(frames.std(axis=0), 5), rtol=1e-3
+        tokenizer.normalisation.mean_D, frames.mean(axis=0), rtol=1e-3, atol=1e-4
     )
-    assert tokenizer.std_D[5] == 1, "a constant dimension is left alone"
+    np.testing.assert_allclose(
+        np.delete(tokenizer.normalisation.scale_E, 5), np.delete(frames.std(axis=0), 5), rtol=1e-3
+    )
+    assert tokenizer.normalisation.scale_E[5] == 1, "a constant dimension is left alone"
 
 
 def test_a_saved_tokenizer_comes_back_the_same(tmp_path):
@@ -120,7 +122,7 @@ def test_a_saved_tokenizer_comes_back_the_same(tmp_path):
 
 def test_each_ingredient_changes_the_identity():
     tokenizer = make()
-    nudged = tokenizer.centroids_KD.copy()
+    used, nudged = tokenizer.normalisation, tokenizer.centroids_KE.copy()
     nudged[0, 0] = np.nextafter(nudged[0, 0], np.float32(np.inf))
     others = [
         replace(tokenizer, extractor_identity={**tokenizer.extractor_identity, "kind": "hf"}),
@@ -128,10 +130,13 @@ def test_each_ingredient_changes_the_identity():
         replace(tokenizer, extractor_identity={**tokenizer.extractor_identity, "layer": 6}),
         replace(tokenizer, extractor_identity={**tokenizer.extractor_identity, "normalise": True}),
         replace(tokenizer, resampler="soxr-hq-9"),
-        replace(tokenizer, mean_D=tokenizer.mean_D + 1),
-        replace(tokenizer, std_D=tokenizer.std_D * 2),
-        replace(tokenizer, centroids_KD=nudged),
-        replace(tokenizer, centroids_KD=tokenizer.centroids_KD[::-1]),
+        replace(tokenizer, normalisation=Normalisation()),
+        replace(tokenizer, normalisation=replace(used, mean_D=used.mean_D + 1)),
+        replace(tokenizer, normalisation=replace(used, scale_E=used.scale_E * 2)),
+        replace(tokenizer, normalisation=replace(used, basis_DE=np.eye(39, dtype=np.float32))),
+        replace(tokenizer, normalisation=replace(used, kind="whiten")),
+        replace(tokenizer, centroids_KE=nudged),
+        replace(tokenizer, centroids_KE=tokenizer.centroids_KE[::-1]),
         replace(tokenizer, dedup="none"),
     ]
     ids = {t.tokenizer_id for t in others}
@@ -163,7 +168,7 @@ def test_damage_is_noticed(tmp_path):
     with pytest.raises(CorruptArtefactError, match="restore it"):
         load(cut)
     pickled = fresh("pickled")
-    np.save(pickled / "std.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    np.save(pickled / "scale.npy", np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(CorruptArtefactError, match="pickle"):
         load(pickled)
     no_json = fresh("no-json")

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from tiny_run import make_run, speech, text
 
-from cslm_data import speech_tokenizer
+from cslm_data import tokenizer_folders
 from cslm_data.audio import decode
 from cslm_data.errors import (
     AudioError,
@@ -23,6 +23,7 @@ from cslm_data.framing import ANSWER, BOS, END, QUESTION, SPEECH_END, SPEECH_STA
 from cslm_data.ingest import ingest
 from cslm_data.keys import keyed_rng
 from cslm_data.quantize import quantize
+from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.decoding import Sampling
 from cslm_train.generate import Chunk, Finished, answer, chunks
@@ -71,15 +72,15 @@ def workspace(corpus: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def tokenizer(workspace: Workspace) -> speech_tokenizer.SpeechTokenizer:
-    return speech_tokenizer.find_tokenizer(workspace, None)
+def tokenizer(workspace: Workspace) -> SpeechTokenizer:
+    return tokenizer_folders.find_tokenizer(workspace, None)
 
 
 @pytest.fixture
 def run(
     workspace: Workspace,
     tokenizer_folder: Path,
-    tokenizer: speech_tokenizer.SpeechTokenizer,
+    tokenizer: SpeechTokenizer,
 ) -> LoadedRun:
     made = make_run(
         workspace.runs / "sft",
@@ -93,7 +94,7 @@ def run(
 
 
 def test_a_recording_becomes_the_units_of_the_runs_tokenizer(
-    workspace: Workspace, run: LoadedRun, tokenizer: speech_tokenizer.SpeechTokenizer
+    workspace: Workspace, run: LoadedRun, tokenizer: SpeechTokenizer
 ) -> None:
     audio = str(workspace.root.parent / "new.wav")
     write_speech(Path(audio), 9)
@@ -106,7 +107,7 @@ def test_a_recording_becomes_the_units_of_the_runs_tokenizer(
 def test_an_utterance_gives_its_stored_units_and_its_language(
     workspace: Workspace,
     run: LoadedRun,
-    tokenizer: speech_tokenizer.SpeechTokenizer,
+    tokenizer: SpeechTokenizer,
     corpus: Path,
 ) -> None:
     question = pose(workspace, run.info, "asr", utterance="u1")
@@ -123,7 +124,7 @@ def test_an_utterance_gives_its_stored_units_and_its_language(
 def test_an_utterance_without_units_is_encoded_from_its_audio(
     workspace: Workspace,
     run: LoadedRun,
-    tokenizer: speech_tokenizer.SpeechTokenizer,
+    tokenizer: SpeechTokenizer,
     corpus: Path,
 ) -> None:
     question = pose(workspace, run.info, "chat", utterance="u4")
@@ -275,7 +276,7 @@ def test_answers_keep_to_the_modality_of_their_task(
 
 def test_a_model_that_learnt_an_answer_streams_it_as_a_chain(
     workspace: Workspace,
-    tokenizer: speech_tokenizer.SpeechTokenizer,
+    tokenizer: SpeechTokenizer,
     tokenizer_folder: Path,
 ) -> None:
     untaught = make_run(
