@@ -1,0 +1,106 @@
+"""`cslm-data quantize`: speech → units."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from cslm_cli import shell, tables
+from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
+
+
+class Backend(StrEnum):
+    """Who runs k-means."""
+
+    FAISS = "faiss"
+    SKLEARN = "sklearn"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command()(quantize)
+
+
+def quantize(
+    workspace: WorkspaceOption = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Speech tokenizer to use, by name or id.", show_default=False),
+    ] = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="mfcc (default), hf:<directory or repo>, torchaudio:<BUNDLE>."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=1, help="Hidden layer of a self-supervised extractor.")
+    ] = None,
+    num_units: Annotated[
+        int | None, typer.Option(min=2, max=65535, help="Units to learn (K). Default: 500.")
+    ] = None,
+    max_frames: Annotated[
+        int, typer.Option(min=100, help="Frames in the sample that k-means sees.")
+    ] = 400_000,
+    temperature: Annotated[
+        float, typer.Option(min=1.0, help="Evens out the languages in the sample; 1: as they are.")
+    ] = 2.0,
+    max_speaker_s: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds of one speaker in the sample.")
+    ] = None,
+    backend: Annotated[Backend, typer.Option(help="k-means by faiss or sklearn.")] = Backend.FAISS,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of k-means.")] = 0,
+    num_workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. Default: one a core.", show_default=False)
+    ] = None,
+    part_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where self-supervised models run.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Their arithmetic.")] = "float32",
+    engine: Annotated[str, typer.Option(help="What runs the parts.")] = "local",
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
+    ] = False,
+    max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
+    json: JsonOption = False,
+) -> None:
+    """Turn every utterance into units; fit a speech tokenizer first if there is none."""
+    from cslm_data.quantize import quantize as run_quantize
+
+    summary = run_quantize(
+        shell.workspace_of(workspace),
+        tokenizer=tokenizer,
+        extractor=extractor,
+        layer=layer,
+        num_units=num_units,
+        max_frames=max_frames,
+        temperature=temperature,
+        max_speaker_s=max_speaker_s,
+        backend=backend.value,
+        seed=seed,
+        num_workers=num_workers,
+        part_seconds=part_seconds,
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        retry_rejected=retry_rejected,
+    )
+    if json:
+        tables.print_json(summary)
+    else:
+        tables.print_table(
+            ["language", "utterances", "hours", "frames", "units", "units/s"],
+            [
+                (row.language, row.num_utterances, row.hours, row.num_frames, row.num_units)
+                + (row.units_per_s,)
+                for row in summary.languages
+            ],
+            title=f"{summary.tokenizer_id} ({'fitted now' if summary.fitted else summary.name})",
+        )
+        typer.echo(
+            f"{summary.num_in} utterances = {summary.num_out} encoded + {summary.num_already} "
+            f"already + {summary.num_rejected} rejected {summary.reject_reasons or ''}; "
+            f"{summary.num_frames:,} frames became {summary.num_units_total:,} units "
+            f"({summary.dedup_ratio:.2f} frames a unit) in {summary.elapsed_s:.1f} s"
+        )
+    shell.check_reject_rate(summary.num_rejected, summary.num_in, max_reject_rate, "quantize")
