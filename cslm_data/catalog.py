@@ -28,7 +28,8 @@ _PARTS: dict[str, tuple[str, str]] = {
     ),
     "alignment_parts": (
         "alignments/*/part-*.parquet",
-        "utt_id varchar, words struct(word varchar, start_s double, end_s double, score double)[]",
+        "utt_id varchar, words struct(word varchar, start_s double, end_s double, score double)[], "
+        "phones struct(phone varchar, start_s double, end_s double)[]",
     ),
     "mix_parts": (
         "mixes/*/mix.parquet",
@@ -160,13 +161,16 @@ def _make_views(connection: Connection, workspace: Workspace) -> None:
 def _scan(root: Path, pattern: str, columns: str, reader: str) -> str:
     """A table expression over the files, or an empty one with the same columns."""
     found = [each for each in _alternatives(pattern) if next(root.glob(each), None) is not None]
+    nulls = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
+    nothing = f"select {nulls}, null::varchar as filename where false"
     if not found:
-        names = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
-        return f"(select {names}, null::varchar as filename where false)"
+        return f"({nothing})"
     quoted = (str(root / each).replace("'", "''") for each in found)
     files = "[" + ", ".join(f"'{file}'" for file in quoted) + "]"
     if reader == "read_parquet":
-        return f"(select * from read_parquet({files}, union_by_name = true, filename = true))"
+        # `nothing` adds the columns that files of an earlier version do not have.
+        rows = f"select * from read_parquet({files}, union_by_name = true, filename = true)"
+        return f"({rows} union all by name {nothing})"
     kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in _split_columns(columns))
     return (
         f"(select * from read_json({files}, format = 'unstructured', columns = {{{kinds}}}, "

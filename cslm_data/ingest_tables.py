@@ -16,7 +16,7 @@ from cslm_data.text import normalise, text_key
 from cslm_data.workspace import Workspace, atomic_path
 
 IMPORTED = "imported"
-"""`aligner_id` of word times that came with a corpus."""
+"""`aligner_id` of word and phone times that came with a corpus."""
 
 _WORD = pa.struct(
     [
@@ -26,6 +26,7 @@ _WORD = pa.struct(
         ("score", pa.float64()),
     ]
 )
+_PHONE = pa.struct([("phone", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())])
 _TURN = pa.struct(
     [
         ("role", pa.string()),
@@ -76,6 +77,7 @@ _ALIGNMENTS = pa.schema(
     [
         ("utt_id", pa.string()),
         ("words", pa.list_(_WORD)),
+        ("phones", pa.list_(_PHONE)),
         ("source_uri", pa.string()),
         ("row_hash", pa.uint64()),
     ]
@@ -136,7 +138,11 @@ def _turn(turn: Turn) -> dict[str, Any]:
 
 
 def _alignment(record: Alignment) -> dict[str, Any]:
-    return {"utt_id": record.utt_id, "words": [dict(vars(word)) for word in record.words]}
+    return {
+        "utt_id": record.utt_id,
+        "words": [dict(vars(word)) for word in record.words] or None,
+        "phones": [dict(vars(phone)) for phone in record.phones] or None,
+    }
 
 
 TABLES: dict[type, Table] = {
@@ -162,7 +168,8 @@ TABLES: dict[type, Table] = {
 def stage_imported_alignments(connection: Connection, workspace: Workspace) -> None:
     """Make the temporary table `imported_alignments` of all that was imported so far."""
     files = sorted((workspace.alignments / IMPORTED).glob("part-*.parquet"))
-    rows = pa.concat_tables([_ALIGNMENTS.empty_table(), *(pq.read_table(file) for file in files)])
+    tables = [_ALIGNMENTS.empty_table(), *(pq.read_table(file) for file in files)]
+    rows = pa.concat_tables(tables, promote_options="default")
     connection.register("imported_rows", rows)
     connection.execute("create or replace temp table imported_alignments as from imported_rows")
     connection.unregister("imported_rows")

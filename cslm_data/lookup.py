@@ -67,17 +67,19 @@ def _of_utterance(workspace: Workspace, key: str) -> dict[str, Any]:
         "select tokenizer_id, units from units where utt_id = $key order by tokenizer_id",
         parameters={"key": key},
     )
-    words = run_query(
+    times = run_query(
         workspace,
-        "select aligner_id, words from alignments where utt_id = $key order by aligner_id",
+        "select aligner_id, words, phones from alignments where utt_id = $key order by aligner_id",
         parameters={"key": key},
     )
     return {
         **{f"units of {name}": " ".join(map(str, values)) for name, values in units.rows},
+        **{f"words of {name}": _timed(words, "word") for name, words, _ in times.rows if words},
         **{
-            f"words of {name}": " ".join(
-                f"{word['word']}[{word['start_s']:.2f}–{word['end_s']:.2f}]" for word in values
-            )
-            for name, values in words.rows
+            f"phones of {name}": _timed(phones, "phone") for name, _, phones in times.rows if phones
         },
     }
+
+
+def _timed(intervals: list[dict[str, Any]], label: str) -> str:
+    return " ".join(f"{i[label]}[{i['start_s']:.2f}–{i['end_s']:.2f}]" for i in intervals)

@@ -101,11 +101,22 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phone:
+    """A phone of an alignment, in seconds from the start of its utterance; silence is one too."""
+
+    phone: str
+    """The label as its aligner wrote it, with stress and tone."""
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """The words of one utterance, in order of time."""
+    """Words, phones or both of one utterance, each in order of time; empty: not known."""
 
     utt_id: str
-    words: tuple[Word, ...]
+    words: tuple[Word, ...] = ()
+    phones: tuple[Phone, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,28 +1,32 @@
-"""Word times: JSONL of `{id, words: [[start, end, word], …]}`, seconds from the utterance's start.
+"""Times: JSONL of `{id, words: [[start, end, word], …], phones: [[start, end, phone], …]}`.
 
-Source: docs/formats.md. A word may also be an object `{word,start,end,score}`. Silence is left out.
+Seconds from the utterance's start; words, phones or both. An interval may also be an object:
+`{word,start,end,score}`, `{phone,start,end}`. Silence is left out of the words and kept among the
+phones, where it is a label like any other. Source: docs/formats.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cslm_data.corpora.rows import reject
 from cslm_data.corpora.tables import Row, read_rows
-from cslm_data.records import Alignment, Reject, Word
+from cslm_data.records import Alignment, Phone, Reject, Word
 
 if TYPE_CHECKING:
     from cslm_data.corpora import Defaults
 
 SILENCE = frozenset({"", "sil", "sp", "spn", "<eps>", "<sil>"})
+"""Labels of silence and noise, in lower case, as MFA, Kaldi and Praat write them."""
 
 
 def recognises(row: Row) -> bool:
-    """A list of words beside an id; or phones alone, which say nothing to us but belong here."""
+    """A list of words or of phones beside the id of an utterance."""
     fields = row.fields
-    return isinstance(fields.get("words"), list) and ("id" in fields or "utt_id" in fields)
+    timed = any(isinstance(fields.get(name), list) for name in ("words", "phones"))
+    return timed and ("id" in fields or "utt_id" in fields)
 
 
 def read(path: Path, defaults: Defaults) -> Iterator[Alignment | Reject]:
@@ -31,29 +35,45 @@ def read(path: Path, defaults: Defaults) -> Iterator[Alignment | Reject]:
         yield _alignment(row, path, defaults) if isinstance(row, Row) else row
 
 
+def is_silence(label: str) -> bool:
+    """Whether a word or phone stands for silence or noise."""
+    return label.strip().casefold() in SILENCE
+
+
 def _alignment(row: Row, path: Path, defaults: Defaults) -> Alignment | Reject:
     corpus = row.text("corpus") or defaults.corpus or path.stem.removesuffix(".align")
     key = row.text("id", "utt_id")
     if key is None:
         return reject(corpus, row.place, "no_id", f"{row.place}: no `id` of an utterance")
-    words: list[Word] = []
     try:
-        for raw in row.fields.get("words") or []:
-            word = _word(raw)
-            if word.word.strip().casefold() not in SILENCE:
-                words.append(word)
+        words = [_word(raw) for raw in row.fields.get("words") or []]
     except (TypeError, ValueError, KeyError, IndexError) as error:
         detail = f"{row.place}: [start, end, word] expected ({error!r})"
         return reject(corpus, key, "bad_words", detail)
-    if not words:
-        return reject(corpus, key, "no_words", f"{row.place}: no word besides silence")
+    try:
+        phones = [_phone(raw) for raw in row.fields.get("phones") or []]
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        detail = f"{row.place}: [start, end, phone] expected ({error!r})"
+        return reject(corpus, key, "bad_phones", detail)
+    words = [word for word in words if not is_silence(word.word)]
+    if not words and not phones:
+        return reject(corpus, key, "no_words", f"{row.place}: no word besides silence, no phone")
+    wrong = _out_of_order(words) or _out_of_order(phones)
+    if wrong is not None:
+        label = wrong.word if isinstance(wrong, Word) else wrong.phone
+        detail = f"{row.place}: {label!r} at {wrong.start_s}–{wrong.end_s} s is out of order"
+        return reject(corpus, key, "bad_times", detail)
+    return Alignment(utt_id=key, words=tuple(words), phones=tuple(phones))
+
+
+def _out_of_order(intervals: Sequence[Word | Phone]) -> Word | Phone | None:
+    """The first that begins before the one before it, or ends before it begins."""
     previous_s = 0.0
-    for word in words:
-        if not (previous_s <= word.start_s <= word.end_s):
-            detail = f"{row.place}: {word.word!r} at {word.start_s}–{word.end_s} s is out of order"
-            return reject(corpus, key, "bad_times", detail)
-        previous_s = word.start_s
-    return Alignment(utt_id=key, words=tuple(words))
+    for interval in intervals:
+        if not (previous_s <= interval.start_s <= interval.end_s):
+            return interval
+        previous_s = interval.start_s
+    return None
 
 
 def _word(raw: Any) -> Word:
@@ -67,3 +87,10 @@ def _word(raw: Any) -> Word:
         )
     start, end, word = raw[0], raw[1], raw[2]
     return Word(word=str(word), start_s=float(start), end_s=float(end))
+
+
+def _phone(raw: Any) -> Phone:
+    if isinstance(raw, dict):
+        return Phone(phone=str(raw["phone"]), start_s=float(raw["start"]), end_s=float(raw["end"]))
+    start, end, phone = raw[0], raw[1], raw[2]
+    return Phone(phone=str(phone), start_s=float(start), end_s=float(end))

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def recognises(row: Row) -> bool:
-    """An `audio` field, and neither words with times nor turns."""
-    return "audio" in row.fields and not {"words", "turns"} & row.fields.keys()
+    """An `audio` field, and neither words or phones with times nor turns."""
+    is_alignment = isinstance(row.fields.get("phones"), list)
+    return "audio" in row.fields and not {"words", "turns"} & row.fields.keys() and not is_alignment
 
 
 def read(path: Path, defaults: Defaults) -> Iterator[Utterance | Reject]:

@@ -59,6 +59,7 @@ encoded as (
 aligned as (
     select utt_id, arg_min(words, aligner_id) as words
     from alignments
+    where words is not null
     group by utt_id
 )
 

@@ -14,12 +14,13 @@ select
 from {unit_parts}
 where reject_reason is null;
 
--- One row per utterance and aligner: its words with their times.
+-- One row per utterance and aligner: its words and phones with their times, null where not known.
 create or replace temp view alignments as
 select
     regexp_extract(filename, 'alignments/([^/]+)/[^/]+$', 1) as aligner_id,
     utt_id,
     words,
+    phones,
 from {alignment_parts};
 
 -- One row per speech tokenizer.

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from small_files import write_rows, write_tone
 
@@ -283,6 +284,60 @@ def test_word_times_are_imported_without_silence_and_bad_ones_are_refused(
         workspace, "select aligner_id, utt_id, [w.word for w in words] from alignments"
     ) == [("imported", "u1", ["hello", "you"])]
     assert reasons(workspace) == {"u2": "bad_times", "u3": "bad_words", "u4": "no_words"}
+
+
+def test_phones_are_imported_with_words_or_alone_and_bad_ones_are_refused(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    write_rows(
+        tmp_path / "x.align.jsonl",
+        [
+            {"id": "p", "audio": "p.wav", "phones": [[0.0, 0.1, "sil"], [0.1, 0.2, "AH0"]]},
+            {
+                "id": "w+p",
+                "words": [[0.1, 0.2, "a"]],
+                "phones": [{"phone": "ˈa", "start": 0.1, "end": 0.2}],
+            },
+            {"id": "w", "words": [[0.1, 0.2, "a"]]},
+            {
+                "id": "late",
+                "words": [[0.1, 0.2, "a"]],
+                "phones": [[0.3, 0.4, "a"], [0.1, 0.2, "b"]],
+            },
+            {"id": "short", "phones": [[0.1, "a"]]},
+        ],
+    )
+    first = ingest(workspace, [tmp_path])
+    again = ingest(workspace, [tmp_path])
+    assert counts(first) == (3, 0, 0, 0)
+    assert counts(again) == (0, 0, 3, 0)
+    assert query(
+        workspace,
+        "select utt_id, [w.word for w in words], [(p.phone, p.start_s) for p in phones] "
+        "from alignments order by utt_id",
+    ) == [
+        ("p", None, [("sil", 0.0), ("AH0", 0.1)]),
+        ("w", ["a"], None),
+        ("w+p", ["a"], [("ˈa", 0.1)]),
+    ]
+    assert reasons(workspace) == {"late": "bad_times", "short": "bad_phones"}
+
+
+def test_alignments_written_before_there_were_phones_are_still_read(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "x.align.jsonl", [{"id": "u1", "words": [[0.1, 0.4, "hello"]]}])
+    ingest(workspace, [tmp_path])
+    [part] = workspace.alignments.rglob("part-*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns("phones"), part)
+    read = "select utt_id, words[1].word, phones from alignments order by utt_id"
+    assert query(workspace, read) == [("u1", "hello", None)]
+    write_rows(tmp_path / "y.align.jsonl", [{"id": "u2", "phones": [[0.1, 0.4, "a"]]}])
+    ingest(workspace, [tmp_path / "y.align.jsonl"])
+    assert query(workspace, read) == [
+        ("u1", "hello", None),
+        ("u2", None, [{"phone": "a", "start_s": 0.1, "end_s": 0.4}]),
+    ]
 
 
 def test_an_empty_corpus_a_missing_folder_and_an_unknown_language_are_clear_errors(

@@ -7,9 +7,12 @@ import sys
 import textwrap
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from mix_workspace import fill, recipe_file, rows_of, shard_bytes_of
 
+from cslm_data.audit import run_audits
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import (
     AlreadyExistsError,
@@ -19,6 +22,7 @@ from cslm_data.errors import (
     UsageError,
 )
 from cslm_data.mix import build_mix
+from cslm_data.query import run_query
 from cslm_data.shards import MixInfo
 from cslm_data.workspace import Workspace
 
@@ -116,6 +120,26 @@ def test_what_makes_no_sample_is_a_reject_with_its_reason(tmp_path):
         ).fetchall()
     assert [row[:2] for row in rows] == [("corpus", "en-3")] * 2
     assert rows[0][2].startswith("asr en: ") and "cslm-data quantize" in rows[0][2]
+
+
+def test_phones_alone_do_not_stand_for_word_times(tmp_path):
+    workspace = fill(Workspace(tmp_path / "w"))
+    words = build_mix(workspace, languages=["en", "zh"], stage="sft", name="words")
+    phone = [{"phone": "a", "start_s": 0.0, "end_s": 0.1}]
+    rows = [{"utt_id": f"a-en-{i}", "words": None, "phones": phone} for i in range(30)]
+    folder = workspace.alignments / "aaa-phones"
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "part-0.parquet")
+    both = build_mix(workspace, languages=["en", "zh"], stage="sft", name="both")
+    assert rows_of(workspace, "both") == rows_of(workspace, "words")
+    assert both.reject_reasons == words.reject_reasons
+    [(spoken, unaligned)] = run_query(
+        workspace,
+        "select count(*), count(*) filter (where words is null) from alignments "
+        "where utt_id like 'a-en-%'",
+    ).rows
+    assert (spoken, unaligned) == (60, 30)
+    assert run_audits(workspace, names=["warn_unaligned_answers"])[0].answer.rows == []
 
 
 def test_samples_over_the_limit_are_rejected(workspace, tmp_path):
