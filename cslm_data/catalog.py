@@ -16,16 +16,19 @@ from typing import Any
 import duckdb
 
 from cslm_data.errors import CorruptArtefactError, LockedError, MissingArtefactError
+from cslm_data.storage import Folder, RemoteFolder, units_folder
 from cslm_data.workspace import Workspace, remove_leftovers
 
 Connection = duckdb.DuckDBPyConnection
 
+_UNITS = (
+    "*/part-*.parquet",
+    "utt_id varchar, units usmallint[], durations usmallint[], num_frames uinteger, "
+    "audio_version varchar, reject_reason varchar, reject_detail varchar",
+)
+"""Parquet behind `unit_parts` of views.sql: pattern in the folder of the units, columns."""
+
 _PARTS: dict[str, tuple[str, str]] = {
-    "unit_parts": (
-        "units/*/part-*.parquet",
-        "utt_id varchar, units usmallint[], durations usmallint[], num_frames uinteger, "
-        "audio_version varchar, reject_reason varchar, reject_detail varchar",
-    ),
     "alignment_parts": (
         "alignments/*/part-*.parquet",
         "utt_id varchar, words struct(word varchar, start_s double, end_s double, score double)[], "
@@ -46,7 +49,7 @@ _PARTS: dict[str, tuple[str, str]] = {
         "step ubigint, rank uinteger, micro_batch uinteger, pack_id uinteger, key varchar",
     ),
 }
-"""Parquet behind each placeholder of views.sql: pattern in the workspace (or {two}), columns."""
+"""Parquet behind the others: pattern in the workspace (or {two}), columns."""
 
 _DOCUMENTS: dict[str, tuple[str, str]] = {
     "tokenizer_files": (
@@ -107,7 +110,8 @@ def open_catalog(workspace: Workspace, *, write: bool = False, doing: str) -> It
 
 def confine(connection: Connection, workspace: Workspace) -> None:
     """From here on the connection sees the workspace's files alone, and no setting changes."""
-    connection.execute("set allowed_directories = ?", [[f"{workspace.root}/"]])
+    folders = [f"{workspace.root}/", f"{units_folder(workspace).sql_address}/"]
+    connection.execute("set allowed_directories = ?", [folders])
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
 
@@ -149,6 +153,7 @@ def _holder(workspace: Workspace) -> str:
 
 def _make_views(connection: Connection, workspace: Workspace) -> None:
     scans = {
+        "unit_parts": _scan_units(connection, units_folder(workspace)),
         **{name: _scan(workspace.root, *part, "read_parquet") for name, part in _PARTS.items()},
         **{name: _scan(workspace.root, *file, "read_json") for name, file in _DOCUMENTS.items()},
     }
@@ -158,24 +163,48 @@ def _make_views(connection: Connection, workspace: Workspace) -> None:
     connection.execute(text)
 
 
+def _scan_units(connection: Connection, units: Folder) -> str:
+    """A table expression over the parts of all speech tokenizers, wherever they lie.
+
+    All have the columns of the first one: to look into each of them would take long from afar.
+    """
+    pattern, columns = _UNITS
+    files = f"{units.sql_address}/{pattern}"
+    if isinstance(units, RemoteFolder):
+        from cslm_data.sql_files import register_files
+
+        register_files(connection, units)
+        found = bool(scalar(connection, "select count(*) from glob(?)", [files]))
+    else:
+        found = next(units.path.glob(pattern), None) is not None
+    if not found:
+        return f"({_nothing(columns)})"
+    quoted = files.replace("'", "''")
+    return f"(select * from read_parquet('{quoted}', filename = true))"
+
+
 def _scan(root: Path, pattern: str, columns: str, reader: str) -> str:
     """A table expression over the files, or an empty one with the same columns."""
     found = [each for each in _alternatives(pattern) if next(root.glob(each), None) is not None]
-    nulls = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
-    nothing = f"select {nulls}, null::varchar as filename where false"
     if not found:
-        return f"({nothing})"
+        return f"({_nothing(columns)})"
     quoted = (str(root / each).replace("'", "''") for each in found)
     files = "[" + ", ".join(f"'{file}'" for file in quoted) + "]"
     if reader == "read_parquet":
-        # `nothing` adds the columns that files of an earlier version do not have.
+        # No rows of all columns: files of an earlier version do not have them all.
         rows = f"select * from read_parquet({files}, union_by_name = true, filename = true)"
-        return f"({rows} union all by name {nothing})"
+        return f"({rows} union all by name {_nothing(columns)})"
     kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in _split_columns(columns))
     return (
         f"(select * from read_json({files}, format = 'unstructured', columns = {{{kinds}}}, "
         "filename = true, maximum_object_size = 268435456))"
     )
+
+
+def _nothing(columns: str) -> str:
+    """No rows of some columns and a filename."""
+    nulls = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
+    return f"select {nulls}, null::varchar as filename where false"
 
 
 def _alternatives(pattern: str) -> list[str]:

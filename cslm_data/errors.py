@@ -27,6 +27,10 @@ class LockedError(CslmError):
     """Another process is writing the same thing; the message names it."""
 
 
+class StorageError(CslmError):
+    """A folder on another machine that cannot be reached, or may not be read or written."""
+
+
 class AudioError(CslmError):
     """Audio that cannot be decoded. `reason` is the short name that goes into `rejects`."""
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -23,22 +22,24 @@ from cslm_data import tokenizer_folders
 from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
 from cslm_data.engines import RunParts, Worker, load_engine
 from cslm_data.engines.local import available_cores
-from cslm_data.errors import NoDataError, UsageError
+from cslm_data.errors import NoDataError, StorageError, UsageError
 from cslm_data.features import choose_device, normalise_spec
 from cslm_data.kmeans import Backend
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.storage import Folder, place_units, units_folder
 from cslm_data.stretches import Stretch
 from cslm_data.tokenizer_fit import DEFAULT_MAX_FRAMES, fit_tokenizer
 from cslm_data.unit_parts import (
     count_unfinished,
     forget_rejected,
+    list_parts,
     list_plans,
     make_encoder,
     unfinished_parts,
     write_plan,
 )
-from cslm_data.workspace import Workspace, remove_leftovers
+from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -105,14 +106,17 @@ def quantize(
     device: str = "auto",
     dtype: str = "float32",
     engine: str = "local",
+    units_at: str | None = None,
     retry_rejected: bool = False,
 ) -> QuantizeSummary:
     """Turn every utterance of the catalog that has no units yet into units.
 
     With `tokenizer` (name or id), by that one; else by the only one that fits `extractor`, `layer`
     and `num_units` as far as they are given; where there is none, one is fitted: `max_frames` to
-    `backend` say how. What was refused is tried again only with `retry_rejected` (a disk that was
-    away, say). Raises MissingArtefactError, NoDataError, UsageError, LockedError.
+    `backend` say how. `units_at`, once said, is where the units of this workspace lie from then on:
+    a folder or any URL of fsspec. What was refused is tried again only with `retry_rejected` (a
+    disk that was away, say). Raises MissingArtefactError, NoDataError, UsageError, LockedError,
+    StorageError.
     """
     start = time.monotonic()
     run_parts = load_engine(engine)
@@ -121,6 +125,8 @@ def quantize(
     if num_workers is not None and num_workers < 1:
         raise UsageError(f"--num-workers {num_workers}: must be 1 or more")
     _require_speech(workspace)
+    if units_at is not None:
+        place_units(workspace, units_at)
     chosen = _choose(workspace, tokenizer, extractor, layer, num_units)
     spec = chosen.extractor if chosen else normalise_spec(extractor or DEFAULT_EXTRACTOR)
     workers = num_workers or _default_workers(spec, device)
@@ -139,21 +145,24 @@ def quantize(
         device=device,
         dtype=dtype,
     )
-    folder = workspace.units / used.tokenizer_id
+    folder = units_folder(workspace).child(used.tokenizer_id)
     with workspace.lock(f"units-{used.tokenizer_id}", "quantize"):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
+        folder.prepare()
         if retry_rejected:
             log.info("%d parts with refused utterances are done again", forget_rejected(folder))
-        earlier = sorted(path.name for path in folder.glob("part-*.parquet"))
-        make_worker = functools.partial(
-            make_encoder, workspace.tokenizers / used.name, device=device, dtype=dtype
-        )
+        earlier = list_parts(folder)
+        encoding = replace(used, device=device, dtype=dtype)
+        make_worker = functools.partial(make_encoder, encoding, folder)
         _encode_planned(folder, make_worker, run_parts, workers)
         if _plan(workspace, folder, part_seconds):
             _encode_planned(folder, make_worker, run_parts, workers)
         return _summarise(
-            workspace, used, earlier, fitted=chosen is None, elapsed_s=time.monotonic() - start
+            workspace,
+            used,
+            folder,
+            earlier,
+            fitted=chosen is None,
+            elapsed_s=time.monotonic() - start,
         )
 
 
@@ -192,11 +201,11 @@ def _default_workers(spec: str, device: str) -> int:
     return available_cores() if on_cpu else 1
 
 
-def _plan(workspace: Workspace, folder: Path, part_seconds: float | None) -> bool:
+def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> bool:
     """Write a plan of what no plan holds yet; False if that is nothing."""
     with open_catalog(workspace, doing="quantize") as connection:
         if list_plans(folder):
-            _make_view(connection, "quantize_planned", folder / "plan-*.parquet")
+            _make_view(connection, "quantize_planned", f"{folder.sql_address}/plan-*.parquet")
         else:
             connection.execute(read_sql("quantize_planned_none"))
         connection.execute(read_sql("quantize_todo"))
@@ -207,7 +216,7 @@ def _plan(workspace: Workspace, folder: Path, part_seconds: float | None) -> boo
         batches = iter(lambda: rows.fetchmany(_FETCH), [])
         stretches = (Stretch(*row) for batch in batches for row in batch)
         plan = write_plan(folder, stretches, part_seconds or _default_part_s(total_s))
-    log.info("planned %.2f hours of speech: %s", total_s / 3600, plan)
+    log.info("planned %.2f hours of speech: %s/%s", total_s / 3600, folder.address, plan)
     return True
 
 
@@ -218,7 +227,7 @@ def _default_part_s(total_s: float) -> float:
 
 
 def _encode_planned(
-    folder: Path,
+    folder: Folder,
     make_worker: functools.partial[Worker],
     run_parts: RunParts,
     num_workers: int,
@@ -230,25 +239,32 @@ def _encode_planned(
     with progress("quantize", total=waiting, unit="utt") as bar:
         for _, num_utterances in run_parts(unfinished_parts(folder), make_worker, num_workers):
             bar.advance(num_utterances)
+    left = count_unfinished(folder)
+    if left:
+        raise StorageError(
+            f"{folder.address}: {left} of {waiting} utterances were encoded, but their parts are "
+            "not here: the machines of the cluster do not share this folder; mount it on all of "
+            "them, or put the units into an object store with --units-at"
+        )
 
 
-def _make_view(connection: Connection, name: str, files: Path) -> None:
+def _make_view(connection: Connection, name: str, files: str) -> None:
     """Run the SQL of a view over files: what makes a view cannot be bound, so it is quoted."""
-    quoted = "'" + str(files).replace("'", "''") + "'"
+    quoted = "'" + files.replace("'", "''") + "'"
     connection.execute(read_sql(name).replace("{files}", quoted))
 
 
 def _summarise(
     workspace: Workspace,
     tokenizer: SpeechTokenizer,
+    folder: Folder,
     earlier: list[str],
     *,
     fitted: bool,
     elapsed_s: float,
 ) -> QuantizeSummary:
-    parts = workspace.units / tokenizer.tokenizer_id / "part-*.parquet"
     with open_catalog(workspace, doing="quantize") as connection:
-        _make_view(connection, "quantize_parts", parts)
+        _make_view(connection, "quantize_parts", f"{folder.sql_address}/part-*.parquet")
         connection.register("earlier", pa.table({"part": pa.array(earlier, pa.string())}))
         rows = connection.execute(read_sql("quantize_summary")).fetchall()
     num_in = num_rejected = num_already = 0

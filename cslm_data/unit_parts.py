@@ -8,21 +8,21 @@ or not at all: a kill at any moment and a second run give the same bytes.
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cslm_data import tokenizer_folders
 from cslm_data.engines import Worker
-from cslm_data.errors import AudioError
+from cslm_data.errors import AudioError, StorageError
 from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.storage import Folder
 from cslm_data.stretches import Stretch, cut_by_seconds
-from cslm_data.workspace import atomic_path
 
 _PLAN_SCHEMA = pa.schema(
     [
@@ -55,97 +55,122 @@ _PARQUET: dict[str, Any] = {
 }
 """All that decides the bytes is said, and nothing of the clock or the machine goes in."""
 
+_READERS = 16
+"""Parts looked into at once: from another machine each takes its time to come."""
+
 
 @dataclass(frozen=True)
 class Part:
     """A file to write and what goes into it."""
 
-    path: Path
+    name: str
     stretches: tuple[Stretch, ...]
 
+    def __str__(self) -> str:
+        return self.name
 
-def write_plan(folder: Path, stretches: Iterable[Stretch], part_seconds: float) -> Path:
-    """Write the next plan of a folder, in the order given."""
-    path = folder / f"plan-{len(list_plans(folder)):04d}.parquet"
+
+def write_plan(folder: Folder, stretches: Iterable[Stretch], part_seconds: float) -> str:
+    """Write the next plan of a folder, in the order given; its name."""
+    plan = f"plan-{len(list_plans(folder)):04d}.parquet"
     with (
-        atomic_path(path) as temporary,
+        folder.writing(plan) as temporary,
         pq.ParquetWriter(temporary, _PLAN_SCHEMA, **_PARQUET) as writer,
     ):
         for index, part in enumerate(cut_by_seconds(stretches, part_seconds)):
             columns = [[index] * len(part), *map(list, zip(*part, strict=True))]
             writer.write_table(pa.table(columns, schema=_PLAN_SCHEMA))
-    return path
+    return plan
 
 
-def list_plans(folder: Path) -> list[Path]:
+def list_plans(folder: Folder) -> list[str]:
     """The plans of a folder, oldest first."""
-    return sorted(folder.glob("plan-*.parquet"))
+    return folder.names("plan-*.parquet")
 
 
-def unfinished_parts(folder: Path) -> Iterator[Part]:
+def list_parts(folder: Folder) -> list[str]:
+    """The finished parts of a folder."""
+    return folder.names("part-*.parquet")
+
+
+def unfinished_parts(folder: Folder) -> Iterator[Part]:
     """The planned parts that have no file yet, plan by plan."""
-    for plan in list_plans(folder):
-        missing = _missing_parts(plan)
-        if not missing:
-            continue
-        with pq.ParquetFile(plan) as file:
+    for plan, missing in _missing_parts(folder).items():
+        with folder.reading(plan) as stream, pq.ParquetFile(stream) as file:
             batches = (batch.to_pylist() for batch in file.iter_batches())
             rows = itertools.chain.from_iterable(batches)
             for index, group in itertools.groupby(rows, key=lambda row: row.pop("part")):
                 if index in missing:
-                    yield Part(_part_path(plan, index), tuple(Stretch(**row) for row in group))
+                    yield Part(_part_name(plan, index), tuple(Stretch(**row) for row in group))
 
 
-def count_unfinished(folder: Path) -> int:
+def count_unfinished(folder: Folder) -> int:
     """How many utterances wait in planned parts."""
-    return sum(sum(_missing_parts(plan).values()) for plan in list_plans(folder))
+    return sum(sum(missing.values()) for missing in _missing_parts(folder).values())
 
 
-def forget_rejected(folder: Path) -> int:
+def forget_rejected(folder: Folder) -> int:
     """Remove the parts that hold refused utterances, so that their plan does them again."""
-    forgotten = 0
-    for path in sorted(folder.glob("part-*.parquet")):
-        reasons = pq.read_table(path, columns=["reject_reason"])["reject_reason"]
-        if reasons.null_count < len(reasons):
-            path.unlink()
-            forgotten += 1
-    return forgotten
+
+    def forget(part: str) -> bool:
+        with folder.reading(part) as stream:
+            reasons = pq.read_table(stream, columns=["reject_reason"])["reject_reason"]
+        refused = bool(reasons.null_count < len(reasons))
+        if refused:
+            folder.remove(part)
+        return refused
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return sum(pool.map(forget, list_parts(folder)))
 
 
-def _missing_parts(plan: Path) -> dict[int, int]:
-    """Parts of a plan that have no file yet, and the number of their utterances."""
-    indices, sizes = np.unique(
-        pq.read_table(plan, columns=["part"])["part"].to_numpy(), return_counts=True
-    )
-    there = {path.name for path in plan.parent.glob("part-*.parquet")}
-    return {
-        int(index): int(size)
-        for index, size in zip(indices, sizes, strict=True)
-        if _part_path(plan, int(index)).name not in there
-    }
+def _missing_parts(folder: Folder) -> dict[str, dict[int, int]]:
+    """Per plan the parts that have no file yet, and the number of their utterances."""
+    there = set(list_parts(folder))
+    missing: dict[str, dict[int, int]] = {}
+    for plan in list_plans(folder):
+        with folder.reading(plan) as stream:
+            parts = pq.read_table(stream, columns=["part"])["part"].to_numpy()
+        indices, sizes = np.unique(parts, return_counts=True)
+        counts = dict(zip(indices.tolist(), sizes.tolist(), strict=True))
+        waiting = {i: n for i, n in counts.items() if _part_name(plan, i) not in there}
+        if waiting:
+            missing[plan] = waiting
+    return missing
 
 
-def _part_path(plan: Path, index: int) -> Path:
-    return plan.with_name(f"{plan.stem.replace('plan', 'part')}-{index:05d}.parquet")
+def _part_name(plan: str, index: int) -> str:
+    """`plan-0002.parquet`, 17 → `part-0002-00017.parquet`."""
+    stem = plan.removesuffix(".parquet").replace("plan", "part")
+    return f"{stem}-{index:05d}.parquet"
 
 
-def make_encoder(tokenizer_folder: Path, *, device: str, dtype: str) -> Worker:
-    """A worker that writes a part and returns the number of its utterances."""
-    tokenizer = tokenizer_folders.load(tokenizer_folder, device=device, dtype=dtype)
+def make_encoder(tokenizer: SpeechTokenizer, folder: Folder) -> Worker:
+    """A worker that writes a part of `folder` and returns the number of its utterances.
+
+    The tokenizer comes with it, so that the machine it works on need not see the workspace. Raises
+    StorageError where the folder cannot be seen.
+    """
+    if not list_plans(folder):
+        raise StorageError(
+            f"{folder.address}: machine {platform.node()} does not see the plan that lies there; "
+            "mount the workspace on every machine under this path, or put the units into an "
+            "object store with --units-at"
+        )
     # Now, not with the first utterance: the engine limits the threads of what is loaded by then.
     _ = tokenizer.features
 
     def work(part: Part) -> int:
-        _write_part(tokenizer, part)
+        _write_part(tokenizer, folder, part)
         return len(part.stretches)
 
     return work
 
 
-def _write_part(tokenizer: SpeechTokenizer, part: Part) -> None:
+def _write_part(tokenizer: SpeechTokenizer, folder: Folder, part: Part) -> None:
     rows = [_encode(tokenizer, stretch) for stretch in part.stretches]
     table = pa.table(list(map(list, zip(*rows, strict=True))), schema=_PART_SCHEMA)
-    with atomic_path(part.path) as temporary:
+    with folder.writing(part.name) as temporary:
         pq.write_table(table, temporary, **_PARQUET)
 
 

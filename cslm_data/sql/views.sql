@@ -5,7 +5,7 @@
 -- One row per utterance and speech tokenizer: deduplicated units and their durations in frames.
 create or replace temp view units as
 select
-    regexp_extract(filename, 'units/([^/]+)/[^/]+$', 1) as tokenizer_id,
+    regexp_extract(filename, '([^/]+)/[^/]+$', 1) as tokenizer_id,
     utt_id,
     units,
     durations,

@@ -15,6 +15,7 @@ from cslm_data.errors import (
 )
 from cslm_data.features import load_extractor
 from cslm_data.speech_tokenizer import expand
+from cslm_data.storage import units_folder
 from cslm_data.tokenizer_folders import load
 from cslm_data.unit_parts import make_encoder
 from cslm_data.workspace import Workspace
@@ -236,7 +237,7 @@ def test_a_hubert_of_ones_own_quantizes_and_must_stay_the_same(workspace, tmp_pa
 
 def test_an_encoder_is_whole_before_its_first_part(workspace):
     # The engine limits the threads of what is loaded when the worker is made, not of later comers.
-    run(workspace)
+    made = run(workspace).tokenizer_id
     loaded = []
 
     def noting(*arguments, **options):
@@ -245,7 +246,7 @@ def test_an_encoder_is_whole_before_its_first_part(workspace):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cslm_data.speech_tokenizer.load_extractor", noting)
-        make_encoder(workspace.tokenizers / "mfcc-8", device="cpu", dtype="float32")
+        make_encoder(load(workspace.tokenizers / "mfcc-8"), units_folder(workspace).child(made))
     assert loaded
 
 
