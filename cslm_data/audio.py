@@ -82,23 +82,45 @@ def decode(
     `out_of_range` (the stretch lies beyond the end), `not_finite`.
     """
     with _open_sound(uri) as sound:
-        rate_hz, total = int(sound.samplerate), int(sound.frames)
-        start = round(offset_s * rate_hz)
-        wanted = total - start if duration_s is None else round(duration_s * rate_hz)
-        if start < 0 or start >= total or start + wanted > total + _OVERRUN_S * rate_hz:
-            length = "" if duration_s is None else f" for {duration_s:.3f} s"
-            raise AudioError(
-                "out_of_range",
-                f"{uri}: asked for {offset_s:.3f} s{length}, but the recording lasts "
-                f"{total / rate_hz:.3f} s; correct offset and duration in the manifest",
-            )
-        wanted = min(wanted, total - start)
-        if wanted <= 0:
-            raise AudioError("empty", f"{uri}: a stretch of no samples; correct its duration")
-        mono_T = _read_mono(sound, uri, start, wanted)
-    if not np.isfinite(mono_T).all():
-        raise AudioError("not_finite", f"{uri}: holds NaN or infinite samples; encode it again")
+        rate_hz = int(sound.samplerate)
+        start, wanted = _find_stretch(sound, uri, offset_s, duration_s)
+        mono_T = np.empty(wanted, np.float32)
+        done = 0
+        for block_T in _mono_blocks(sound, uri, start, wanted):
+            mono_T[done : done + len(block_T)] = block_T
+            done += len(block_T)
     return resample(mono_T, rate_hz, sample_rate_hz)
+
+
+def decode_blocks(
+    uri: str,
+    *,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    block_s: float = 10.0,
+) -> Iterator[NDArray[np.float32]]:
+    """What `decode` gives, the same samples, about `block_s` seconds at a time: float32 (t,).
+
+    For recordings of hours: memory is that of a block. Raises AudioError as `decode` does, but
+    `truncated` and `not_finite` only when the iteration comes to the place.
+    """
+    with _open_sound(uri) as sound:
+        rate_hz = int(sound.samplerate)
+        start, wanted = _find_stretch(sound, uri, offset_s, duration_s)
+        blocks = _mono_blocks(sound, uri, start, wanted, max(1, round(block_s * rate_hz)))
+        if rate_hz == sample_rate_hz:
+            yield from blocks
+            return
+        import soxr
+
+        stream = soxr.ResampleStream(rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ")
+        done = 0
+        for block_T in blocks:
+            done += len(block_T)
+            resampled_T = stream.resample_chunk(block_T, last=done == wanted)
+            if len(resampled_T):
+                yield resampled_T
 
 
 def resample(mono_T: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -117,22 +139,47 @@ def resampler_identity() -> str:
     return f"soxr-hq-{soxr.__version__.split('.')[0]}"
 
 
-def _read_mono(sound: Any, uri: str, start: int, wanted: int) -> NDArray[np.float32]:
+def _find_stretch(
+    sound: Any, uri: str, offset_s: float, duration_s: float | None
+) -> tuple[int, int]:
+    """First frame and number of frames of a stretch, at the recording's own rate."""
+    rate_hz, total = int(sound.samplerate), int(sound.frames)
+    start = round(offset_s * rate_hz)
+    wanted = total - start if duration_s is None else round(duration_s * rate_hz)
+    if start < 0 or start >= total or start + wanted > total + _OVERRUN_S * rate_hz:
+        length = "" if duration_s is None else f" for {duration_s:.3f} s"
+        raise AudioError(
+            "out_of_range",
+            f"{uri}: asked for {offset_s:.3f} s{length}, but the recording lasts "
+            f"{total / rate_hz:.3f} s; correct offset and duration in the manifest",
+        )
+    wanted = min(wanted, total - start)
+    if wanted <= 0:
+        raise AudioError("empty", f"{uri}: a stretch of no samples; correct its duration")
+    return start, wanted
+
+
+def _mono_blocks(
+    sound: Any, uri: str, start: int, wanted: int, block_frames: int = _BLOCK_FRAMES
+) -> Iterator[NDArray[np.float32]]:
     """`wanted` frames from `start`, block by block so that many channels cost no more memory."""
     import soundfile
 
-    mono_T = np.empty(wanted, np.float32)
-    done = 0
+    done, problem = 0, ""
     try:
         if start:
             sound.seek(start)
         while done < wanted:
-            block_TC = sound.read(min(_BLOCK_FRAMES, wanted - done), "float32", always_2d=True)
+            block_TC = sound.read(min(block_frames, wanted - done), "float32", always_2d=True)
             if not len(block_TC):
                 break
-            mono_T[done : done + len(block_TC)] = block_TC.mean(axis=1)
             done += len(block_TC)
-        problem = ""
+            mono_T = block_TC.mean(axis=1)
+            if not np.isfinite(mono_T).all():
+                raise AudioError(
+                    "not_finite", f"{uri}: holds NaN or infinite samples; encode it again"
+                )
+            yield mono_T
     except soundfile.SoundFileError as error:
         problem = f" ({_first_line(error)})"
     if done < wanted:
@@ -141,7 +188,6 @@ def _read_mono(sound: Any, uri: str, start: int, wanted: int) -> NDArray[np.floa
             f"{uri}: {start + done} samples could be read of the {sound.frames} in its "
             f"header{problem}; fetch the file again",
         )
-    return mono_T
 
 
 @contextlib.contextmanager

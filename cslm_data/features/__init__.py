@@ -1,26 +1,36 @@
 """Feature extractors: waveform (T,) at 16 kHz → features (N, D) at a frame rate.
 
-A spec names one: `mfcc`, `hf:<directory or repository>`, `torchaudio:HUBERT_BASE`. Third parties
-add kinds through the entry-point group `cslm.extractors`: each entry loads a callable like those
-of `EXTRACTORS`.
+A spec names one: `mfcc`, `hf:<directory or repository>`, `torchaudio:HUBERT_BASE`,
+`s3:speech_tokenizer_v2_25hz`. Third parties add kinds through the entry-point group
+`cslm.extractors`: each entry loads a callable like those of `EXTRACTORS`. Beyond a call with one
+waveform, an extractor may offer batches and windows of its own: `BatchExtractor`,
+`WindowedExtractor`.
 """
 
 # N frames, D features, T samples
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+
 ENTRY_POINT_GROUP = "cslm.extractors"
+
+LONG_S = 60.0
+"""Recordings longer than this are encoded in windows, always; shorter ones never."""
 
 
 class FeatureExtractor(Protocol):
@@ -38,8 +48,44 @@ class FeatureExtractor(Protocol):
     def dim(self) -> int:
         """Size D of a frame."""
 
-    def __call__(self, waveform_T: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, waveform_T: Floats) -> Floats:
         """Features of one utterance at 16 kHz: float32 (T,) → float32 (N, D), N ≥ 1."""
+
+
+@runtime_checkable
+class BatchExtractor(FeatureExtractor, Protocol):
+    """One that gains from several utterances at once, as networks do on a GPU."""
+
+    device: str
+    """Where it runs, e.g. `cpu`, `cuda:0`."""
+
+    def batch(self, waveforms: Sequence[Floats]) -> list[torch.Tensor]:
+        """Features of each utterance: float32 (N, D) tensors on `device`.
+
+        What is padded is masked: neither length nor company changes an utterance's features,
+        beyond the rounding of the arithmetic.
+        """
+
+
+@runtime_checkable
+class WindowedExtractor(FeatureExtractor, Protocol):
+    """One that knows better than plain overlap how to encode a long recording in little memory."""
+
+    def windows(
+        self, open_blocks: Callable[[], Iterator[Floats]], num_samples: int
+    ) -> Iterator[Floats]:
+        """Features of a recording of about that length, stretch after stretch: (n, D) each.
+
+        `open_blocks` opens the recording from its start, as often as it is called.
+        """
+
+
+@runtime_checkable
+class CodeExtractor(FeatureExtractor, Protocol):
+    """One whose network gives units itself: features are (N, 1), the numbers of codes."""
+
+    num_codes: int
+    """Codes are 0 … num_codes - 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

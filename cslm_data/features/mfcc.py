@@ -4,12 +4,12 @@ HuBERT clusters Kaldi's default MFCC (25 ms Povey window every 10 ms, 23 mel bin
 without energy, waveform in [-1, 1]) with deltas and double deltas over five frames, and its
 training keeps every second label. So does this: deltas at 10 ms, then frames 0, 2, 4, … That gives
 `1 + (T - 400) // 320` frames for T samples, as many as HuBERT's and wav2vec 2.0's encoders, so that
-units of both kinds lie on one grid. Plain numpy, one thread, no state.
+units of both kinds lie on one grid. Plain NumPy and SciPy, one thread, no state.
 
 Source: fairseq, examples/hubert/simple_kmeans/dump_mfcc_feature.py; Kaldi, feat/feature-mfcc.cc.
 """
 
-# T samples, F frames of 10 ms, N frames of 20 ms, W samples of a window, B mel bins, C cepstra
+# T samples, F frames of 10 ms, N frames of 20 ms, B mel bins, C cepstra
 
 from __future__ import annotations
 
@@ -17,33 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.audio import SAMPLE_RATE_HZ
+from cslm_data.features.kaldi import BLOCK, FRAME, HOP, LogMel
 
 Floats = NDArray[np.float32]
 
-_WINDOW = 400
-_HOP = 160
-_FFT = 512
 _KEEP_EVERY = 2
-_PREEMPHASIS = 0.97
-_LOW_HZ = 20.0
 _NUM_MEL_BINS = 23
 _NUM_CEPSTRA = 13
 _LIFTER = 22.0
 _FLOOR = float(np.finfo(np.float32).eps)
 _DELTA_REACH = 2
-_BLOCK = 256
-"""Frames transformed at a time: the working set stays in the cache, however long the recording."""
 
 
 class MfccExtractor:
     """float32 (T,) → float32 (N, 39) at 50 frames a second; N = max(1, 1 + (T - 400) // 320)."""
 
-    frame_rate_hz = SAMPLE_RATE_HZ / (_HOP * _KEEP_EVERY)
+    frame_rate_hz = SAMPLE_RATE_HZ / (HOP * _KEEP_EVERY)
     dim = 3 * _NUM_CEPSTRA
 
     def __init__(self) -> None:
-        self._window_W = _povey_window()
-        self._mel_SB = _mel_filters()
+        self._log_mel = LogMel(_NUM_MEL_BINS, floor=_FLOOR)
         self._dct_BC = _cosines()
 
     @property
@@ -52,8 +45,8 @@ class MfccExtractor:
         return {
             "kind": "mfcc",
             "recipe": "hubert-iteration-1",
-            "window": _WINDOW,
-            "hop": _HOP,
+            "window": FRAME,
+            "hop": HOP,
             "keep_every": _KEEP_EVERY,
             "num_mel_bins": _NUM_MEL_BINS,
             "num_cepstra": _NUM_CEPSTRA,
@@ -63,68 +56,43 @@ class MfccExtractor:
     def __call__(self, waveform_T: Floats) -> Floats:
         """Features of one utterance; less than a window is padded with zeros to one frame."""
         samples_T = np.ascontiguousarray(waveform_T, np.float32)
-        if len(samples_T) < _WINDOW:
-            samples_T = np.pad(samples_T, (0, _WINDOW - len(samples_T)))
+        if len(samples_T) < FRAME:
+            samples_T = np.pad(samples_T, (0, FRAME - len(samples_T)))
         cepstra_FC = self._cepstra(samples_T)
-        deltas_FC = _deltas(cepstra_FC)
-        return np.concatenate(
-            [
-                cepstra_FC[::_KEEP_EVERY],
-                deltas_FC[::_KEEP_EVERY],
-                _deltas(deltas_FC)[::_KEEP_EVERY],
-            ],
-            axis=1,
-        )
+        slopes_FC = _slopes(cepstra_FC)
+        num_frames = -(-len(cepstra_FC) // _KEEP_EVERY)
+        features_ND = np.empty((num_frames, self.dim), np.float32)
+        features_ND[:, :_NUM_CEPSTRA] = cepstra_FC[::_KEEP_EVERY]
+        features_ND[:, _NUM_CEPSTRA : 2 * _NUM_CEPSTRA] = slopes_FC[::_KEEP_EVERY]
+        features_ND[:, 2 * _NUM_CEPSTRA :] = _slopes(slopes_FC, every=_KEEP_EVERY)
+        return features_ND
 
     def _cepstra(self, samples_T: Floats) -> Floats:
-        frames_FW = np.lib.stride_tricks.sliding_window_view(samples_T, _WINDOW)[::_HOP]
-        cepstra_FC = np.empty((len(frames_FW), _NUM_CEPSTRA), np.float32)
-        for start in range(0, len(frames_FW), _BLOCK):
-            block_FW = frames_FW[start : start + _BLOCK]
-            centred_FW = block_FW - block_FW.mean(axis=1, keepdims=True)
-            padded_FW = np.zeros((len(block_FW), _FFT), np.float32)
-            padded_FW[:, 1:_WINDOW] = centred_FW[:, 1:] - _PREEMPHASIS * centred_FW[:, :-1]
-            padded_FW[:, 0] = (1 - _PREEMPHASIS) * centred_FW[:, 0]
-            padded_FW[:, :_WINDOW] *= self._window_W
-            spectrum_FS = np.fft.rfft(padded_FW, axis=1)
-            power_FS = spectrum_FS.real**2 + spectrum_FS.imag**2
-            mel_FB = np.log(np.maximum(power_FS @ self._mel_SB, _FLOOR))
-            cepstra_FC[start : start + _BLOCK] = mel_FB @ self._dct_BC
+        """Block by block like the energies: the last bits are then the same in every window."""
+        mel_FB = self._log_mel(samples_T)
+        cepstra_FC = np.empty((len(mel_FB), _NUM_CEPSTRA), np.float32)
+        for first in range(0, len(mel_FB), BLOCK):
+            block = slice(first, first + BLOCK)
+            np.matmul(mel_FB[block], self._dct_BC, out=cepstra_FC[block])
         return cepstra_FC
 
 
-def _deltas(values_FC: Floats) -> Floats:
-    """Slope over two frames either side; the edges repeat the first and the last frame."""
-    reach = _DELTA_REACH
-    padded_FC = np.pad(values_FC, ((reach, reach), (0, 0)), mode="edge")
-    length = len(values_FC)
-    slope_FC = np.zeros_like(values_FC)
-    for step in range(1, reach + 1):
-        ahead_FC = padded_FC[reach + step : reach + step + length]
-        behind_FC = padded_FC[reach - step : reach - step + length]
-        slope_FC += np.float32(step) * (ahead_FC - behind_FC)
-    return slope_FC / np.float32(2 * sum(step * step for step in range(1, reach + 1)))
+def _slopes(values_FC: Floats, *, every: int = 1) -> Floats:
+    """Slope over two frames either side, of every n-th frame; edges repeat the outermost frames."""
+    reach, num_frames = _DELTA_REACH, len(values_FC)
+    padded_FC = np.empty((num_frames + 2 * reach, values_FC.shape[1]), np.float32)
+    padded_FC[:reach] = values_FC[0]
+    padded_FC[reach:-reach] = values_FC
+    padded_FC[-reach:] = values_FC[-1]
 
+    def shifted(step: int) -> Floats:
+        return padded_FC[reach + step : reach + step + num_frames : every]
 
-def _povey_window() -> Floats:
-    """Kaldi's default window (W,): a Hann window to the power of 0.85."""
-    phase_W = 2 * np.pi * np.arange(_WINDOW) / (_WINDOW - 1)
-    return ((0.5 - 0.5 * np.cos(phase_W)) ** 0.85).astype(np.float32)
-
-
-def _mel_filters() -> Floats:
-    """Triangles equally wide on the mel scale from 20 Hz to 8 kHz: (257 bins, B)."""
-
-    def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        return np.asarray(1127.0 * np.log1p(np.asarray(hertz) / 700.0))
-
-    edges = np.linspace(mel(_LOW_HZ), mel(SAMPLE_RATE_HZ / 2), _NUM_MEL_BINS + 2)
-    bins_S = mel(np.arange(_FFT // 2 + 1) * SAMPLE_RATE_HZ / _FFT)[:, None]
-    rising_SB = (bins_S - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling_SB = (edges[2:] - bins_S) / (edges[2:] - edges[1:-1])
-    filters_SB = np.maximum(0.0, np.minimum(rising_SB, falling_SB))
-    filters_SB[-1] = 0.0
-    return np.ascontiguousarray(filters_SB, np.float32)
+    slopes_FC = shifted(1) - shifted(-1)
+    for step in range(2, reach + 1):
+        slopes_FC += np.float32(step) * (shifted(step) - shifted(-step))
+    slopes_FC /= np.float32(2 * sum(step * step for step in range(1, reach + 1)))
+    return slopes_FC
 
 
 def _cosines() -> Floats:
