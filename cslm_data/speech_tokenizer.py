@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,16 @@ from numpy.typing import NDArray
 from cslm_data.audio import SAMPLE_RATE_HZ, resampler_identity
 from cslm_data.errors import AudioError, TokenizerMismatchError
 from cslm_data.features import FeatureExtractor, load_extractor, normalise_spec, readable_name
+from cslm_data.features.windows import features_of
 from cslm_data.keys import content_id
 from cslm_data.kmeans import Backend, assign_units, fit_kmeans
 from cslm_data.normalisation import Normalisation, fit_normalisation
 from cslm_data.records import Units
+
+if TYPE_CHECKING:
+    import torch
+
+    from cslm_data.device_codebook import DeviceCodebook
 
 Floats = NDArray[np.float32]
 
@@ -123,15 +130,29 @@ class SpeechTokenizer:
         """
         if not len(waveform_T):
             raise AudioError("empty", "no samples are left at 16 kHz; correct its duration")
-        features_ND = self.features(waveform_T)
+        features_ND = features_of(self.features, waveform_T)
         if not np.isfinite(features_ND).all():
             raise AudioError("not_finite", "its features are not finite; check the recording")
         units_N = self.units_of(features_ND)
         return Encoded(*dedup(units_N), len(units_N))
 
-    def units_of(self, features_ND: Floats) -> Units:
-        """The unit of each frame, before dedup: float32 (N, D) → uint16 (N,)."""
-        return assign_units(self.normalisation.apply(features_ND), self.centroids_KE)
+    def units_of(self, features_ND: Floats | torch.Tensor) -> Units:
+        """The unit of each frame, before dedup: float32 (N, D) → uint16 (N,).
+
+        Features on a device are assigned there, and only the units leave it.
+        """
+        if isinstance(features_ND, np.ndarray):
+            return assign_units(self.normalisation.apply(features_ND), self.centroids_KE)
+        return self._codebook_on(str(features_ND.device)).units_of(features_ND)
+
+    @functools.cached_property
+    def _codebook_on(self) -> Callable[[str], DeviceCodebook]:
+        from cslm_data.device_codebook import DeviceCodebook
+
+        def make(device: str) -> DeviceCodebook:
+            return DeviceCodebook(self.normalisation, self.centroids_KE, device)
+
+        return functools.cache(make)
 
 
 def dedup(units_N: Units) -> tuple[Units, NDArray[np.uint16]]:

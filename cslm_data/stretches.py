@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.audio import decode
+from cslm_data.audio import SAMPLE_RATE_HZ, decode, decode_blocks
 from cslm_data.engines import Worker
 from cslm_data.errors import AudioError
 from cslm_data.features import load_extractor
@@ -32,6 +32,15 @@ class Stretch(NamedTuple):
     def waveform(self) -> NDArray[np.float32]:
         """Its sound at 16 kHz: float32 (T,). Raises AudioError."""
         return decode(self.audio, offset_s=self.offset_s, duration_s=self.duration_s)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The same, some seconds at a time: a long recording takes no more memory than a short."""
+        return decode_blocks(self.audio, offset_s=self.offset_s, duration_s=self.duration_s)
+
+    @property
+    def num_samples(self) -> int:
+        """T, as the catalog has it; the recording may be a rounding shorter."""
+        return round(self.duration_s * SAMPLE_RATE_HZ)
 
 
 def cut_by_seconds(stretches: Iterable[Stretch], seconds: float) -> Iterator[tuple[Stretch, ...]]:

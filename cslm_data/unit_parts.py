@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from cslm_data.engines import Worker
 from cslm_data.errors import AudioError, StorageError
-from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.extraction import encode_stretches
+from cslm_data.speech_tokenizer import Encoded, SpeechTokenizer
 from cslm_data.storage import Folder
 from cslm_data.stretches import Stretch, cut_by_seconds
 
@@ -145,7 +146,9 @@ def _part_name(plan: str, index: int) -> str:
     return f"{stem}-{index:05d}.parquet"
 
 
-def make_encoder(tokenizer: SpeechTokenizer, folder: Folder) -> Worker:
+def make_encoder(
+    tokenizer: SpeechTokenizer, folder: Folder, batch_s: float | None = None
+) -> Worker:
     """A worker that writes a part of `folder` and returns the number of its utterances.
 
     The tokenizer comes with it, so that the machine it works on need not see the workspace. Raises
@@ -161,23 +164,24 @@ def make_encoder(tokenizer: SpeechTokenizer, folder: Folder) -> Worker:
     _ = tokenizer.features
 
     def work(part: Part) -> int:
-        _write_part(tokenizer, folder, part)
+        _write_part(tokenizer, folder, part, batch_s)
         return len(part.stretches)
 
     return work
 
 
-def _write_part(tokenizer: SpeechTokenizer, folder: Folder, part: Part) -> None:
-    rows = [_encode(tokenizer, stretch) for stretch in part.stretches]
+def _write_part(
+    tokenizer: SpeechTokenizer, folder: Folder, part: Part, batch_s: float | None
+) -> None:
+    encoded = encode_stretches(tokenizer, part.stretches, batch_s=batch_s)
+    rows = [_row(*pair) for pair in zip(part.stretches, encoded, strict=True)]
     table = pa.table(list(map(list, zip(*rows, strict=True))), schema=_PART_SCHEMA)
     with folder.writing(part.name) as temporary:
         pq.write_table(table, temporary, **_PARQUET)
 
 
-def _encode(tokenizer: SpeechTokenizer, stretch: Stretch) -> tuple[Any, ...]:
+def _row(stretch: Stretch, encoded: Encoded | AudioError) -> tuple[Any, ...]:
     """A row of a part: units, or why there are none."""
-    try:
-        units, durations, num_frames = tokenizer.encode(stretch.waveform())
-    except AudioError as error:
-        return stretch.utt_id, [], [], 0, stretch.audio_version, error.reason, error.detail
-    return stretch.utt_id, units, durations, num_frames, stretch.audio_version, None, None
+    if isinstance(encoded, AudioError):
+        return stretch.utt_id, [], [], 0, stretch.audio_version, encoded.reason, encoded.detail
+    return stretch.utt_id, *encoded, stretch.audio_version, None, None

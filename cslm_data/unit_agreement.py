@@ -1,0 +1,49 @@
+"""How many units a fast way of computing shares with the reference. Reads audio, writes nothing.
+
+The reference is float32, one utterance at a time. Batches, bfloat16 and rounding move features that
+lie between two centroids to the other side; what share of the frames that is, a run says of itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cslm_data.engines import Worker
+from cslm_data.errors import AudioError
+from cslm_data.extraction import encode_stretches
+from cslm_data.speech_tokenizer import SpeechTokenizer, expand
+from cslm_data.stretches import Stretch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Frames of a sample whose unit is the same both ways."""
+
+    num_utterances: int
+    num_frames: int
+    num_equal: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; 1 where nothing was compared."""
+        return self.num_equal / self.num_frames if self.num_frames else 1.0
+
+
+def make_comparer(tokenizer: SpeechTokenizer, batch_s: float | None) -> Worker:
+    """A worker that measures the agreement on some stretches."""
+    reference = replace(tokenizer, dtype="float32")
+
+    def work(stretches: tuple[Stretch, ...]) -> Agreement:
+        num_utterances = num_frames = num_equal = 0
+        fast = encode_stretches(tokenizer, stretches, batch_s=batch_s)
+        slow = encode_stretches(reference, stretches, batch_s=0.0)
+        for ours, true in zip(fast, slow, strict=True):
+            if isinstance(ours, AudioError) or isinstance(true, AudioError):
+                continue
+            equal_N = expand(ours.units, ours.durations) == expand(true.units, true.durations)
+            num_utterances += 1
+            num_frames += len(equal_N)
+            num_equal += int(equal_N.sum())
+        return Agreement(num_utterances=num_utterances, num_frames=num_frames, num_equal=num_equal)
+
+    return work
