@@ -55,9 +55,30 @@ def quantize(
     part_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="Where self-supervised models run.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Their arithmetic.")] = "float32",
-    engine: Annotated[str, typer.Option(help="What runs the parts.")] = "local",
+    device: Annotated[
+        str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1.")
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="Their arithmetic: float32 (the reference) or bfloat16 (faster).")
+    ] = "float32",
+    batch_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Audio in a batch of a network; 0: one by one. Default: batches on GPUs only.",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="What runs the parts: local, or ray (a cluster).")
+    ] = "local",
+    units_at: Annotated[
+        str | None,
+        typer.Option(
+            help="Where this workspace keeps its units from now on: a folder or s3://…",
+            show_default=False,
+        ),
+    ] = None,
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
     ] = False,
@@ -83,6 +104,8 @@ def quantize(
         device=device,
         dtype=dtype,
         engine=engine,
+        units_at=units_at,
+        batch_s=batch_seconds,
         retry_rejected=retry_rejected,
     )
     if json:
@@ -103,4 +126,10 @@ def quantize(
             f"{summary.num_frames:,} frames became {summary.num_units_total:,} units "
             f"({summary.dedup_ratio:.2f} frames a unit) in {summary.elapsed_s:.1f} s"
         )
+        if summary.agreement and summary.agreement.num_frames:
+            typer.echo(
+                f"{summary.agreement.share:.2%} of the units of a sample "
+                f"({summary.agreement.num_frames:,} frames) are those of the reference: float32, "
+                "one utterance at a time"
+            )
     shell.check_reject_rate(summary.num_rejected, summary.num_in, max_reject_rate, "quantize")

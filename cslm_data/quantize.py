@@ -4,9 +4,10 @@ Step 1  choose the speech tokenizer, or fit one on a bounded, language-balanced 
 Step 2  finish the plans that an earlier run left unfinished
 Step 3  plan the utterances that no plan holds: cut into parts by seconds of audio, written first
 Step 4  encode the parts: each a Parquet file under a temporary name, renamed when whole
-Step 5  count: in = out + rejected + already
+Step 5  where it was a fast way of computing, compare a sample with the reference
+Step 6  count: in = out + rejected + already
 
-The catalog is open for steps 1, 3 and 5 only, so that other commands can go on meanwhile.
+The catalog is open for steps 1, 3, 5 and 6 only, so that other commands can go on meanwhile.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.storage import Folder, place_units, units_folder
 from cslm_data.stretches import Stretch
 from cslm_data.tokenizer_fit import DEFAULT_MAX_FRAMES, fit_tokenizer
+from cslm_data.unit_agreement import Agreement, make_comparer
 from cslm_data.unit_parts import (
     count_unfinished,
     forget_rejected,
@@ -49,6 +51,9 @@ DEFAULT_NUM_UNITS = 500
 _PART_S = (60.0, 3600.0)
 _PARTS_WANTED, _PARTS_AT_MOST = 64, 4096
 _FETCH = 10_000
+_PROBE_S = 30.0
+"""Speech on which a fast way of computing is compared with the reference."""
+_EXPECTED_SHARE = 0.995
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,9 @@ class QuantizeSummary:
     """Frames per unit."""
     languages: tuple[LanguageUnits, ...]
     elapsed_s: float
+    agreement: Agreement | None = None
+    """Units of a sample that are equal to those of the reference (float32, one utterance at a
+    time); None where this run computed as the reference does, or nothing."""
 
 
 def quantize(
@@ -107,6 +115,7 @@ def quantize(
     dtype: str = "float32",
     engine: str = "local",
     units_at: str | None = None,
+    batch_s: float | None = None,
     retry_rejected: bool = False,
 ) -> QuantizeSummary:
     """Turn every utterance of the catalog that has no units yet into units.
@@ -114,8 +123,9 @@ def quantize(
     With `tokenizer` (name or id), by that one; else by the only one that fits `extractor`, `layer`
     and `num_units` as far as they are given; where there is none, one is fitted: `max_frames` to
     `backend` say how. `units_at`, once said, is where the units of this workspace lie from then on:
-    a folder or any URL of fsspec. What was refused is tried again only with `retry_rejected` (a
-    disk that was away, say). Raises MissingArtefactError, NoDataError, UsageError, LockedError,
+    a folder or any URL of fsspec. `batch_s`: seconds of audio in a batch of a network, 0 for none,
+    None to batch on GPUs only. What was refused is tried again only with `retry_rejected` (a disk
+    that was away, say). Raises MissingArtefactError, NoDataError, UsageError, LockedError,
     StorageError.
     """
     start = time.monotonic()
@@ -152,16 +162,20 @@ def quantize(
             log.info("%d parts with refused utterances are done again", forget_rejected(folder))
         earlier = list_parts(folder)
         encoding = replace(used, device=device, dtype=dtype)
-        make_worker = functools.partial(make_encoder, encoding, folder)
+        make_worker = functools.partial(make_encoder, encoding, folder, batch_s)
         _encode_planned(folder, make_worker, run_parts, workers)
         if _plan(workspace, folder, part_seconds):
             _encode_planned(folder, make_worker, run_parts, workers)
+        agreement = None
+        if len(list_parts(folder)) > len(earlier) and _approximates(encoding, batch_s):
+            agreement = _compare_with_reference(workspace, encoding, batch_s, run_parts)
         return _summarise(
             workspace,
             used,
             folder,
             earlier,
             fitted=chosen is None,
+            agreement=agreement,
             elapsed_s=time.monotonic() - start,
         )
 
@@ -248,6 +262,33 @@ def _encode_planned(
         )
 
 
+def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None) -> bool:
+    """True where units are computed otherwise than by the reference."""
+    if tokenizer.extractor == DEFAULT_EXTRACTOR:
+        return False
+    batches = batch_s if batch_s is not None else choose_device(tokenizer.device) != "cpu"
+    return tokenizer.dtype != "float32" or bool(batches)
+
+
+def _compare_with_reference(
+    workspace: Workspace, tokenizer: SpeechTokenizer, batch_s: float | None, run_parts: RunParts
+) -> Agreement:
+    with open_catalog(workspace, doing="quantize") as connection:
+        rows = connection.execute(read_sql("quantize_probe"), {"seconds": _PROBE_S}).fetchall()
+    sample = tuple(Stretch(*row) for row in rows)
+    make_worker = functools.partial(make_comparer, tokenizer, batch_s)
+    ((_, agreement),) = run_parts([sample], make_worker, 1)
+    found: Agreement = agreement
+    if found.share < _EXPECTED_SHARE:
+        log.warning(
+            "%.2f %% of the units of a sample are not those of float32, one utterance at a time; "
+            "up to %.1f %% is usual. Look at --dtype and --batch-seconds",
+            100 * (1 - found.share),
+            100 * (1 - _EXPECTED_SHARE),
+        )
+    return found
+
+
 def _make_view(connection: Connection, name: str, files: str) -> None:
     """Run the SQL of a view over files: what makes a view cannot be bound, so it is quoted."""
     quoted = "'" + files.replace("'", "''") + "'"
@@ -261,6 +302,7 @@ def _summarise(
     earlier: list[str],
     *,
     fitted: bool,
+    agreement: Agreement | None,
     elapsed_s: float,
 ) -> QuantizeSummary:
     with open_catalog(workspace, doing="quantize") as connection:
@@ -307,4 +349,5 @@ def _summarise(
         dedup_ratio=num_frames / num_units if num_units else 0.0,
         languages=languages,
         elapsed_s=elapsed_s,
+        agreement=agreement,
     )
