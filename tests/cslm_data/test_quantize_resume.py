@@ -102,13 +102,13 @@ def test_a_second_process_is_told_who_is_at_work(workspace):
 
 
 def test_a_fault_in_a_part_stops_the_run_and_is_not_hidden(workspace, monkeypatch):
-    def broken(self, waveform):
+    def broken(self, features):
         raise ZeroDivisionError("a fault of ours")
 
     run(workspace, part_seconds=2)
     for path in workspace.units.glob("*/part-*"):
         path.unlink()
-    monkeypatch.setattr("cslm_data.speech_tokenizer.SpeechTokenizer.encode", broken)
+    monkeypatch.setattr("cslm_data.speech_tokenizer.SpeechTokenizer.units_of", broken)
     with pytest.raises(ZeroDivisionError):
         run(workspace)
     monkeypatch.undo()
