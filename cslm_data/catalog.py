@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from cslm_data.errors import CorruptArtefactError, LockedError, MissingArtefactError
-from cslm_data.storage import Folder, RemoteFolder, units_folder
+from cslm_data.storage import Folder, RemoteFolder, require_units_folder, units_folder
 from cslm_data.workspace import Workspace, remove_leftovers
 
 Connection = duckdb.DuckDBPyConnection
@@ -153,7 +153,7 @@ def _holder(workspace: Workspace) -> str:
 
 def _make_views(connection: Connection, workspace: Workspace) -> None:
     scans = {
-        "unit_parts": _scan_units(connection, units_folder(workspace)),
+        "unit_parts": _scan_units(connection, require_units_folder(workspace)),
         **{name: _scan(workspace.root, *part, "read_parquet") for name, part in _PARTS.items()},
         **{name: _scan(workspace.root, *file, "read_json") for name, file in _DOCUMENTS.items()},
     }

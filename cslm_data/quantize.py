@@ -28,7 +28,7 @@ from cslm_data.features import choose_device, normalise_spec
 from cslm_data.kmeans import Backend
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import SpeechTokenizer
-from cslm_data.storage import Folder, place_units, units_folder
+from cslm_data.storage import Folder, place_units, require_units_folder
 from cslm_data.stretches import Stretch
 from cslm_data.tokenizer_fit import DEFAULT_MAX_FRAMES, fit_tokenizer
 from cslm_data.unit_agreement import Agreement, make_comparer
@@ -155,7 +155,7 @@ def quantize(
         device=device,
         dtype=dtype,
     )
-    folder = units_folder(workspace).child(used.tokenizer_id)
+    folder = require_units_folder(workspace).child(used.tokenizer_id)
     with workspace.lock(f"units-{used.tokenizer_id}", "quantize"):
         folder.prepare()
         if retry_rejected:

@@ -201,14 +201,20 @@ def _explain(address: str, doing: str, error: Exception) -> StorageError:
 
 # ----------------------------------------------------------------------------- units of a workspace
 def units_folder(workspace: Workspace) -> Folder:
-    """The folder that holds a folder of units per speech tokenizer.
+    """The folder that holds a folder of units per speech tokenizer."""
+    said = _read_location(workspace)
+    return LocalFolder(workspace.units) if said is None else _folder_at(said["address"])
+
+
+def require_units_folder(workspace: Workspace) -> Folder:
+    """The same, seen to be there.
 
     Raises StorageError when it is elsewhere and not what this workspace left there.
     """
     said = _read_location(workspace)
+    folder = units_folder(workspace)
     if said is None:
-        return LocalFolder(workspace.units)
-    folder = _folder_at(said["address"])
+        return folder
     if (_read_owner(folder) or {}).get("workspace") != said["workspace"]:
         raise StorageError(
             f"{folder.address}: the units of {workspace.root} should be here, but there is no "
@@ -279,8 +285,6 @@ def _folder_at(address: str) -> Folder:
     plain = address.removeprefix("file://")
     if "://" not in plain:
         return LocalFolder(Path(plain).expanduser().absolute())
-    folder = RemoteFolder(address.rstrip("/"))
-    _, path = folder.open_filesystem()
-    if not path.strip("/"):
+    if not address.split("://", 1)[1].strip("/"):
         raise UsageError(f"--units-at {address}: names no bucket or folder, e.g. s3://bucket/units")
-    return folder
+    return RemoteFolder(address.rstrip("/"))

@@ -1,7 +1,7 @@
 """The local engine: processes of this machine, one thread each; none but this one for one worker.
 
 Workers are spawned, never forked, ignore Ctrl-C (the parent handles it) and end with their parent,
-also when it is killed.
+also when it is killed. On request each sees one GPU and no other.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import SimpleQueue
 from typing import Any
 
 from cslm_data.engines import Worker
 from cslm_data.engines.threads import limit_threads, set_threads
-from cslm_data.errors import CslmError
+from cslm_data.errors import CslmError, UsageError
 
 log = logging.getLogger(__name__)
 
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _AHEAD = 2
 """Parts waiting per worker: enough to keep it busy, few enough to keep the plan out of memory."""
 
@@ -34,21 +36,40 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_parts(
-    parts: Iterable[Any], make_worker: Callable[[], Worker], num_workers: int
-) -> Iterator[tuple[Any, Any]]:
-    """Run every part; yields (part, result) as they finish.
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    said = os.environ.get(_VISIBLE)
+    if said is not None:
+        return [name.strip() for name in said.split(",") if name.strip() not in ("", "-1")]
+    import torch
 
-    What a worker raises is raised here and ends the run; parts that finished stay finished.
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def run_parts(
+    parts: Iterable[Any],
+    make_worker: Callable[[], Worker],
+    num_workers: int | None = None,
+    *,
+    gpu_per_worker: bool = False,
+) -> Iterator[tuple[Any, Any]]:
+    """Run every part on this machine; see RunParts.
+
+    More workers than GPUs share them evenly. Raises UsageError where GPUs are asked for and there
+    is none.
     """
     waiting = iter(parts)
     # A single part needs no second process.
     first = list(itertools.islice(waiting, 2))
     waiting = itertools.chain(first, waiting)
-    if num_workers <= 1 or len(first) < 2:
+    gpus = visible_gpus() if gpu_per_worker else []
+    if gpu_per_worker and not gpus:
+        raise UsageError("there is no GPU on this machine; use --device cpu")
+    workers = num_workers or len(gpus) or available_cores()
+    if workers <= 1 or len(first) < 2:
         yield from _run_here(waiting, make_worker)
     else:
-        yield from _run_in_processes(waiting, make_worker, num_workers)
+        yield from _run_in_processes(waiting, make_worker, workers, gpus)
 
 
 def _run_here(parts: Iterable[Any], make_worker: Callable[[], Worker]) -> Iterator[tuple[Any, Any]]:
@@ -61,14 +82,19 @@ def _run_here(parts: Iterable[Any], make_worker: Callable[[], Worker]) -> Iterat
 
 
 def _run_in_processes(
-    parts: Iterator[Any], make_worker: Callable[[], Worker], num_workers: int
+    parts: Iterator[Any], make_worker: Callable[[], Worker], num_workers: int, gpus: list[str]
 ) -> Iterator[tuple[Any, Any]]:
     before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    # Each process takes one from here, in whatever order they start.
+    own_gpus = context.SimpleQueue()
+    for gpu in itertools.islice(itertools.cycle(gpus), num_workers if gpus else 0):
+        own_gpus.put(gpu)
     executor = ProcessPoolExecutor(
         num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_begin,
-        initargs=(make_worker,),
+        initargs=(make_worker, own_gpus if gpus else None),
     )
     running: dict[Future[Any], Any] = {}
     try:
@@ -100,9 +126,11 @@ _make_worker: Callable[[], Worker] | None = None
 _worker: Worker | None = None
 
 
-def _begin(make_worker: Callable[[], Worker]) -> None:
-    """First thing in a new process."""
+def _begin(make_worker: Callable[[], Worker], own_gpus: SimpleQueue[str] | None) -> None:
+    """First thing in a new process, before torch is there to look for GPUs."""
     global _make_worker
+    if own_gpus is not None:
+        os.environ[_VISIBLE] = own_gpus.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _make_worker = make_worker

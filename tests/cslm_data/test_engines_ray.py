@@ -1,0 +1,162 @@
+"""The Ray engine, on a cluster of two machines that are processes of this one."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from speech_catalog import add_rows, adds_up, files, run, write_speech
+
+from cslm_data.engines import load_engine
+from cslm_data.errors import CslmError, MissingArtefactError, UsageError
+from cslm_data.workspace import Workspace
+
+pytestmark = pytest.mark.ray
+pytest.importorskip("ray")
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers find the functions of this file; nobody is killed for others' use of memory.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        made.add_node(**NODE)
+        patch.setenv("RAY_ADDRESS", made.address)
+        yield made
+        made.shutdown()
+
+
+def run_parts(*arguments, **options):
+    return load_engine("ray")(*arguments, **options)
+
+
+def square_maker(base):
+    def work(part):
+        from threadpoolctl import threadpool_info
+
+        threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
+        time.sleep(0.05)
+        return base + part * part, os.getpid(), threads
+
+    import numpy as np
+
+    np.ones((4, 4)) @ np.ones((4, 4))
+    return work
+
+
+def faulty(fault):
+    def work(part):
+        if part == 3:
+            if fault == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise MissingArtefactError("gone") if fault == "ours" else ZeroDivisionError("three")
+        return part
+
+    return work
+
+
+def impossible():
+    raise MissingArtefactError("the weights are not there; fetch them")
+
+
+def test_every_part_runs_once_on_every_core_of_the_cluster(cluster):
+    asked = []
+
+    def parts():
+        for number in range(40):
+            asked.append(number)
+            yield number
+
+    running = run_parts(parts(), functools.partial(square_maker, 7))
+    results = dict([next(running)])
+    assert len(asked) < 10, "parts are asked for as they are needed"
+    results.update(running)
+    assert {n: value for n, (value, _, _) in results.items()} == {n: 7 + n * n for n in range(40)}
+    assert len({pid for _, pid, _ in results.values()} - {os.getpid()}) == 2
+    assert {threads for _, _, threads in results.values()} == {1}
+
+
+def test_faults_are_raised_as_they_are(cluster):
+    with pytest.raises(MissingArtefactError, match=r"^gone$"):
+        list(run_parts(range(9), functools.partial(faulty, "ours"), 1))
+    with pytest.raises(ZeroDivisionError, match="three") as caught:
+        list(run_parts(range(9), functools.partial(faulty, "theirs"), 1))
+    assert caught.value.__notes__ == ["raised by part 3"]
+    with pytest.raises(MissingArtefactError, match="fetch them"):
+        list(run_parts(range(9), impossible, 2))
+
+
+def test_a_part_that_kills_its_workers_is_named(cluster, monkeypatch):
+    monkeypatch.setattr("cslm_data.engines.ray._ATTEMPTS", 2)
+    with pytest.raises(CslmError, match="part 3 lost its worker 2 times"):
+        list(run_parts(range(9), functools.partial(faulty, "dies"), 1))
+
+
+def test_nothing_to_do_connects_to_nothing():
+    assert list(run_parts([], impossible, 2)) == []
+
+
+def test_gpus_that_are_not_there_are_missed(cluster):
+    with pytest.raises(UsageError, match="no GPU"):
+        list(run_parts([1], impossible, gpu_per_worker=True))
+
+
+def test_a_node_that_is_killed_in_the_middle_changes_no_byte(cluster, tmp_path, caplog, capfd):
+    lost, whole = Workspace(tmp_path / "lost"), Workspace(tmp_path / "whole")
+    path = write_speech(tmp_path / "speech.wav", 0, duration_s=60)
+    stretches = [{"offset_s": i * 0.1, "duration_s": 0.3} for i in range(500)]
+    add_rows(lost, [(path, f"utt-{i}", stretch) for i, stretch in enumerate(stretches)])
+    whole.root.mkdir()
+    whole.catalog.write_bytes(lost.catalog.read_bytes())
+    expected = run(whole, part_seconds=0.1)
+
+    second = next(iter(cluster.worker_nodes))
+    finished = []
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while len(finished) < 40 and time.monotonic() < deadline:
+            finished[:] = lost.units.glob("*/part-*.parquet")
+            time.sleep(0.005)
+        cluster.remove_node(second, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with caplog.at_level(logging.WARNING):
+        summary = run(lost, part_seconds=0.1, engine="ray", num_workers=2)
+    killer.join()
+    assert 40 <= len(finished) < 400, "killed in the middle"
+    assert "a worker was lost" in caplog.text
+    assert files(lost) == files(whole)
+    assert len(files(lost)) == 1 + 500
+    assert adds_up(summary)
+    assert (summary.num_out, summary.tokenizer_id) == (500, expected.tokenizer_id)
+    assert not list(lost.units.glob("*/.*.tmp"))
+    assert "Raylet" not in capfd.readouterr().out
+
+
+def test_a_cluster_that_is_not_there_is_missed(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:1: no cluster .*ray start --head"):
+        list(run_parts([1], impossible))
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'cslm\[ray\]'"):
+        list(run_parts([1], impossible))
