@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import shell, tables, units
+from cslm_cli import listen, quality, shell, tables, units
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def ingest(
 
 
 units.register(app)
+quality.register(app)
+listen.register(app)
 
 
 @app.command("build-mix")
