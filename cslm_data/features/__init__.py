@@ -114,15 +114,15 @@ def _mfcc(name: str, options: ExtractorOptions) -> FeatureExtractor:
 
 
 def _hf(name: str, options: ExtractorOptions) -> FeatureExtractor:
-    from cslm_data.features.hf_ssl import HfExtractor
+    from cslm_data.features.hf_ssl import load_hf
 
-    return HfExtractor(name, options)
+    return load_hf(name, options)
 
 
 def _torchaudio(name: str, options: ExtractorOptions) -> FeatureExtractor:
-    from cslm_data.features.torchaudio_ssl import TorchaudioExtractor
+    from cslm_data.features.torchaudio_ssl import load_torchaudio
 
-    return TorchaudioExtractor(name, options)
+    return load_torchaudio(name, options)
 
 
 EXTRACTORS: dict[str, Factory] = {"mfcc": _mfcc, "hf": _hf, "torchaudio": _torchaudio}

@@ -1,30 +1,36 @@
-"""HuBERT, wav2vec 2.0 and WavLM as transformers has them: a directory, or a repository to fetch.
+"""HuBERT, wav2vec 2.0, WavLM and wav2vec2-BERT of transformers: a directory or a repository.
 
-The forward pass stops at the layer asked for: what is above it is thrown away after loading.
+The forward pass stops at the layer asked for: what is above it is thrown away after loading. The
+weights then run in `front_end.py` and `encoder.py` (wav2vec2-BERT: `w2v_bert.py`).
 Layer k is `hidden_states[k]` of the full model: 0 is the input of the first block, 1 its output,
 and so on; no layer means the last one, after the final norm where the model has one there.
 """
-
-# T samples, N frames, D features
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cslm_data.audio import SAMPLE_RATE_HZ
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, UsageError
 from cslm_data.features import ExtractorOptions, choose_device
+from cslm_data.features.encoder import Encoder
+from cslm_data.features.front_end import FrontEnd
+from cslm_data.features.network import FrameEncoder, Front, NetworkExtractor
+from cslm_data.features.w2v_bert import MODEL_TYPE as W2V_BERT
+from cslm_data.features.w2v_bert import w2v_bert_parts
 
-Floats = NDArray[np.float32]
+_NORMALISE_EPS = 1e-7
+"""As in transformers' Wav2Vec2FeatureExtractor."""
 
-_MODEL_TYPES = ("data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm")
+_MODEL_TYPES = (
+    "data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", W2V_BERT, "wavlm",
+)  # fmt: skip
 _USED = ("feature_extractor.", "feature_projection.", "encoder.")
 """Weights that the features depend on; the rest (mask embedding, heads) is of training only."""
 
@@ -38,48 +44,59 @@ _CONFIG_FIELDS = (
 """Fields of the configuration that change what the weights compute."""
 
 
-class HfExtractor:
-    """float32 (T,) → float32 (N, D) of one layer, an utterance at a time."""
+def load_hf(name: str, options: ExtractorOptions) -> NetworkExtractor:
+    """The network that a directory or a repository holds, ready to run up to a layer.
 
-    def __init__(self, name: str, options: ExtractorOptions) -> None:
-        if not name:
-            raise UsageError("--extractor hf: name a directory or a repository, e.g. hf:./hubert")
-        model, self._normalise = _load(name)
-        config = model.config
-        self.layer = _cut(model, options.layer, name)
-        self.dim = int(config.hidden_size)
-        stride = int(np.prod(config.conv_stride))
-        self.frame_rate_hz = SAMPLE_RATE_HZ / stride
-        self._shortest = _receptive_field(config.conv_kernel, config.conv_stride)
-        self.identity: dict[str, object] = {
-            "kind": "hf",
-            "config": {name: getattr(config, name, None) for name in _CONFIG_FIELDS},
-            "layer": self.layer,
-            "normalise": self._normalise,
-            "weights": weights_hash(model),
-        }
-        self._device = choose_device(options.device)
-        self._dtype = getattr(torch, options.dtype)
-        self._model = model.to(self._device, self._dtype)
-
-    def __call__(self, waveform_T: Floats) -> Floats:
-        """Features of one utterance; one too short for a frame is padded with zeros."""
-        wave_T = np.asarray(waveform_T, np.float32)
-        if self._normalise:
-            wave_T = zero_mean_unit_variance(wave_T)
-        if len(wave_T) < self._shortest:
-            wave_T = np.pad(wave_T, (0, self._shortest - len(wave_T)))
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(wave_T))[None]
-            hidden = self._model(batch.to(self._device, self._dtype)).last_hidden_state[0]
-            return np.asarray(hidden.float().cpu().numpy(), np.float32)
+    Raises UsageError for a model or a layer that cannot be used, MissingArtefactError where there
+    is none, CorruptArtefactError where weights are missing.
+    """
+    if not name:
+        raise UsageError("--extractor hf: name a directory or a repository, e.g. hf:./hubert")
+    model, settings = _load(name)
+    config = model.config
+    layer = _cut(model, options.layer, name)
+    device, dtype = choose_device(options.device), getattr(torch, options.dtype)
+    # Before the weights move: what is made of them below is no longer in the library's order.
+    weights = weights_hash(model)
+    parts = w2v_bert_parts if config.model_type == W2V_BERT else _parts
+    front, encoder, family = parts(model, settings, device=device, dtype=dtype)
+    return NetworkExtractor(
+        identity={"kind": "hf", **family, "weights": weights},
+        layer=layer,
+        dim=int(config.hidden_size),
+        front=front,
+        encoder=encoder,
+        device=device,
+    )
 
 
-def zero_mean_unit_variance(wave_T: Floats) -> Floats:
-    """What transformers' Wav2Vec2FeatureExtractor does where `do_normalize` is set."""
-    if not len(wave_T):
-        return wave_T
-    return np.asarray((wave_T - wave_T.mean()) / np.sqrt(wave_T.var() + 1e-7), np.float32)
+def _parts(
+    model: Any, settings: Mapping[str, Any], *, device: str, dtype: torch.dtype
+) -> tuple[Front, FrameEncoder, dict[str, object]]:
+    """Front, encoder and identity of everything that begins with convolutions."""
+    config = model.config
+    by_layer = getattr(config, "feat_extract_norm", "layer") == "layer"
+    normalise = bool(settings.get("do_normalize", by_layer))
+    front = FrontEnd(
+        model.feature_extractor.conv_layers,
+        normalise_eps=_NORMALISE_EPS if normalise else None,
+        device=device,
+        dtype=dtype,
+    )
+    stable = bool(getattr(config, "do_stable_layer_norm", False))
+    final_norm = model.encoder.layer_norm
+    encoder = Encoder(
+        projection=model.feature_projection,
+        positional=model.encoder.pos_conv_embed,
+        blocks=model.encoder.layers,
+        norms_first=stable,
+        norm_before=None if stable else final_norm,
+        norm_after=final_norm if isinstance(final_norm, torch.nn.LayerNorm) and stable else None,
+        device=device,
+        dtype=dtype,
+    )
+    fields = {name: getattr(config, name, None) for name in _CONFIG_FIELDS}
+    return front, encoder, {"config": fields, "normalise": normalise}
 
 
 def weights_hash(model: torch.nn.Module, *, prefixes: tuple[str, ...] = _USED) -> str:
@@ -102,8 +119,8 @@ def _plain_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def _load(name: str) -> tuple[Any, bool]:
-    """The full model in float32 and whether it wants normalised waveforms."""
+def _load(name: str) -> tuple[Any, dict[str, Any]]:
+    """The full model in float32 and the settings of its preprocessor."""
     import transformers
 
     local = Path(name).expanduser()
@@ -128,7 +145,7 @@ def _load(name: str) -> tuple[Any, bool]:
             dtype=torch.float32,
             output_loading_info=True,
         )
-        normalise = _wants_normalised(source, config, local_files_only=is_path)
+        settings = _preprocessor_settings(source, config, local_files_only=is_path)
     except (OSError, ValueError) as error:
         raise MissingArtefactError(
             f"--extractor hf:{name}: cannot be loaded ({str(error).strip().splitlines()[0]}); "
@@ -141,11 +158,17 @@ def _load(name: str) -> tuple[Any, bool]:
             f"{', '.join(missing[:3]) or 'none'}, of another shape: "
             f"{len(info['mismatched_keys'])}); fetch the model again"
         )
-    return model.eval(), normalise
+    rate_hz = settings.get("sampling_rate", SAMPLE_RATE_HZ)
+    if rate_hz != SAMPLE_RATE_HZ:
+        raise UsageError(
+            f"--extractor hf:{name}: made for {rate_hz} Hz; models for {SAMPLE_RATE_HZ} Hz can be "
+            "used"
+        )
+    return model.eval(), settings
 
 
-def _wants_normalised(source: str, config: Any, *, local_files_only: bool) -> bool:
-    """`do_normalize` of preprocessor_config.json; without that file, what the family does."""
+def _preprocessor_settings(source: str, config: Any, *, local_files_only: bool) -> dict[str, Any]:
+    """preprocessor_config.json; empty without that file. What it leaves out, the family decides."""
     from transformers.utils import cached_file
 
     path = cached_file(
@@ -155,9 +178,11 @@ def _wants_normalised(source: str, config: Any, *, local_files_only: bool) -> bo
         _raise_exceptions_for_missing_entries=False,
     )
     if path is None:
-        return bool(config.feat_extract_norm == "layer")
-    settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    return bool(settings.get("do_normalize", True))
+        return {}
+    settings: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    if config.model_type != W2V_BERT:
+        settings.setdefault("do_normalize", True)
+    return settings
 
 
 def _cut(model: Any, layer: int | None, name: str) -> int:
@@ -168,16 +193,8 @@ def _cut(model: Any, layer: int | None, name: str) -> int:
         raise UsageError(f"--layer {layer}: {name} has the layers 0 to {last}")
     encoder.layers = encoder.layers[:chosen]
     if getattr(model.config, "do_stable_layer_norm", False) and chosen < last:
+        # That layer comes before the final norm.
         encoder.layer_norm = torch.nn.Identity()
     if getattr(model, "adapter", None) is not None:
         model.adapter = None
     return chosen
-
-
-def _receptive_field(kernels: list[int], strides: list[int]) -> int:
-    """Samples that the first frame sees."""
-    field, step = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field += (kernel - 1) * step
-        step *= stride
-    return field

@@ -4,71 +4,75 @@ Layer k is the output of block k, counted from 1 as in the papers; the forward p
 weights come from torchaudio's own download into torch's cache (`TORCH_HOME`).
 """
 
-# T samples, N frames, D features
-
 from __future__ import annotations
 
 from typing import Any
 from urllib.error import URLError
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cslm_data.audio import SAMPLE_RATE_HZ
 from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.features import ExtractorOptions, choose_device
+from cslm_data.features.encoder import Encoder
+from cslm_data.features.front_end import FrontEnd
 from cslm_data.features.hf_ssl import weights_hash
-
-Floats = NDArray[np.float32]
+from cslm_data.features.network import NetworkExtractor
 
 _FAMILIES = ("HUBERT_", "WAV2VEC2_", "WAVLM_")
-_SHORTEST = 400
-_STRIDE = 320
+_NORMALISE_EPS = 1e-5
+"""That of torch's layer norm, which the bundles put before the network."""
 
 
-class TorchaudioExtractor:
-    """float32 (T,) → float32 (N, D) of one layer, an utterance at a time."""
+def load_torchaudio(name: str, options: ExtractorOptions) -> NetworkExtractor:
+    """The network of a bundle, ready to run up to a layer.
 
-    frame_rate_hz = SAMPLE_RATE_HZ / _STRIDE
-
-    def __init__(self, name: str, options: ExtractorOptions) -> None:
-        bundle = _find_bundle(name)
-        if bundle.sample_rate != SAMPLE_RATE_HZ:
-            raise UsageError(f"--extractor torchaudio:{name}: made for {bundle.sample_rate} Hz")
-        model = _fetch(bundle, name)
-        # Bundles that normalise their input wrap the network: the weights lie one level deeper.
-        network = getattr(model, "model", model)
-        blocks = network.encoder.transformer.layers
-        self.layer = len(blocks) if options.layer is None else options.layer
-        if not 1 <= self.layer <= len(blocks):
-            raise UsageError(f"--layer {options.layer}: {name} has the layers 1 to {len(blocks)}")
-        network.encoder.transformer.layers = blocks[: self.layer]
-        normalises = bool(getattr(model, "normalize_waveform", False))
-        self.dim = int(network.encoder.feature_projection.projection.out_features)
-        parameters = {
-            key: value for key, value in sorted(bundle._params.items()) if "drop" not in key
-        }
-        self.identity: dict[str, object] = {
+    Raises UsageError for an unknown bundle or layer, MissingArtefactError where its weights are
+    neither in the cache nor to be fetched.
+    """
+    bundle = _find_bundle(name)
+    if bundle.sample_rate != SAMPLE_RATE_HZ:
+        raise UsageError(f"--extractor torchaudio:{name}: made for {bundle.sample_rate} Hz")
+    model = _fetch(bundle, name).eval()
+    # Bundles that normalise their input wrap the network: the weights lie one level deeper.
+    network = getattr(model, "model", model)
+    transformer = network.encoder.transformer
+    num_layers = len(transformer.layers)
+    layer = num_layers if options.layer is None else options.layer
+    if not 1 <= layer <= num_layers:
+        raise UsageError(f"--layer {options.layer}: {name} has the layers 1 to {num_layers}")
+    transformer.layers = transformer.layers[:layer]
+    normalises = bool(getattr(model, "normalize_waveform", False))
+    device, dtype = choose_device(options.device), getattr(torch, options.dtype)
+    parameters = {key: value for key, value in sorted(bundle._params.items()) if "drop" not in key}
+    weights = weights_hash(network, prefixes=("feature_extractor.", "encoder."))
+    return NetworkExtractor(
+        identity={
             "kind": "torchaudio",
             "parameters": parameters,
-            "layer": self.layer,
             "normalise": normalises,
-            "weights": weights_hash(network, prefixes=("feature_extractor.", "encoder.")),
-        }
-        self._device = choose_device(options.device)
-        self._dtype = getattr(torch, options.dtype)
-        self._model = model.eval().to(self._device, self._dtype)
-
-    def __call__(self, waveform_T: Floats) -> Floats:
-        """Features of one utterance; one too short for a frame is padded with zeros."""
-        wave_T = np.ascontiguousarray(waveform_T, np.float32)
-        if len(wave_T) < _SHORTEST:
-            wave_T = np.pad(wave_T, (0, _SHORTEST - len(wave_T)))
-        with torch.inference_mode():
-            batch = torch.from_numpy(wave_T)[None].to(self._device, self._dtype)
-            outputs, _ = self._model.extract_features(batch, num_layers=self.layer)
-            return np.asarray(outputs[-1][0].float().cpu().numpy(), np.float32)
+            "weights": weights,
+        },
+        layer=layer,
+        dim=int(network.encoder.feature_projection.projection.out_features),
+        front=FrontEnd(
+            network.feature_extractor.conv_layers,
+            normalise_eps=_NORMALISE_EPS if normalises else None,
+            device=device,
+            dtype=dtype,
+        ),
+        encoder=Encoder(
+            projection=network.encoder.feature_projection,
+            positional=transformer.pos_conv_embed,
+            blocks=transformer.layers,
+            norms_first=bool(transformer.layers[0].layer_norm_first),
+            norm_before=transformer.layer_norm if transformer.layer_norm_first else None,
+            norm_after=None,
+            device=device,
+            dtype=dtype,
+        ),
+        device=device,
+    )
 
 
 def _find_bundle(name: str) -> Any:
