@@ -45,6 +45,11 @@ class StageName(StrEnum):
     SFT = "sft"
 
 
+_NOISY = (
+    *("fairseq2", "transformers", "urllib3", "numba", "fsspec", "torio", "faiss"),
+    *("botocore", "aiobotocore", "s3fs", "ray"),
+)
+"""Libraries whose everyday messages are not ours to print."""
 _FULL_DISK = (
     "no space left on the disk of the workspace; nothing half-written was kept: free some space "
     "and run the same command again"
@@ -76,7 +81,7 @@ def make_app(help: str) -> typer.Typer:
             stream=sys.stderr,
             force=True,
         )
-        for noisy in ("fairseq2", "transformers", "urllib3", "numba", "fsspec", "torio", "faiss"):
+        for noisy in _NOISY:
             logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
 
     return app

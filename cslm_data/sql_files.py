@@ -7,6 +7,9 @@ extension, no credentials, and sees nothing else of the machine that the units l
 from __future__ import annotations
 
 import datetime
+import functools
+import io
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -15,6 +18,9 @@ from fsspec import AbstractFileSystem
 from cslm_data.storage import SQL_ADDRESS, RemoteFolder
 
 _PROTOCOL, _ROOT = SQL_ADDRESS.split("://")
+_THREADS = 16
+_SMALL_BYTES = 1 << 20
+"""Fetched in one go: a round trip costs more than these bytes, and a footer alone takes two."""
 
 
 def register_files(connection: duckdb.DuckDBPyConnection, folder: RemoteFolder) -> None:
@@ -22,6 +28,8 @@ def register_files(connection: duckdb.DuckDBPyConnection, folder: RemoteFolder) 
     if connection.filesystem_is_registered(_PROTOCOL):
         connection.unregister_filesystem(_PROTOCOL)
     connection.register_filesystem(_SqlFiles(folder))
+    # They wait for another machine more than they compute.
+    connection.execute("set threads = greatest(current_setting('threads')::integer, ?)", [_THREADS])
 
 
 class _SqlFiles(AbstractFileSystem):  # type: ignore[misc]
@@ -59,6 +67,8 @@ class _SqlFiles(AbstractFileSystem):  # type: ignore[misc]
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         if mode != "rb":
             raise PermissionError(f"{path}: units are only read here")
+        if self.size(path) <= _SMALL_BYTES:
+            return _SmallFile(functools.partial(self._inner.cat_file, self._outside(path)))
         return self._inner.open(self._outside(path), mode)
 
     def _outside(self, path: str) -> str:
@@ -67,3 +77,21 @@ class _SqlFiles(AbstractFileSystem):  # type: ignore[misc]
         if parts[0] != _ROOT or ".." in parts:
             raise FileNotFoundError(path)
         return "/".join([self._path, *parts[1:]])
+
+
+class _SmallFile(io.BytesIO):
+    """A file that comes whole with its first read: DuckDB opens some that it does not read."""
+
+    def __init__(self, fetch: Callable[[], bytes]) -> None:
+        super().__init__()
+        self._fetch: Callable[[], bytes] | None = fetch
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The bytes from here on."""
+        if self._fetch is not None:
+            place = self.tell()
+            self.seek(0)
+            self.write(self._fetch())
+            self.seek(place)
+            self._fetch = None
+        return super().read(size)
