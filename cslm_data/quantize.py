@@ -22,7 +22,6 @@ import pyarrow as pa
 from cslm_data import tokenizer_folders
 from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
 from cslm_data.engines import RunParts, Worker, load_engine
-from cslm_data.engines.local import available_cores
 from cslm_data.errors import NoDataError, StorageError, UsageError
 from cslm_data.features import choose_device, normalise_spec
 from cslm_data.kmeans import Backend
@@ -129,7 +128,6 @@ def quantize(
     StorageError.
     """
     start = time.monotonic()
-    run_parts = load_engine(engine)
     if part_seconds is not None and part_seconds <= 0:
         raise UsageError(f"--part-seconds {part_seconds}: must be more than 0")
     if num_workers is not None and num_workers < 1:
@@ -139,7 +137,8 @@ def quantize(
         place_units(workspace, units_at)
     chosen = _choose(workspace, tokenizer, extractor, layer, num_units)
     spec = chosen.extractor if chosen else normalise_spec(extractor or DEFAULT_EXTRACTOR)
-    workers = num_workers or _default_workers(spec, device)
+    workers, gpu_per_worker = _placement(spec, device, num_workers)
+    run_parts = functools.partial(load_engine(engine), gpu_per_worker=gpu_per_worker)
     used = chosen or fit_tokenizer(
         workspace,
         extractor=spec,
@@ -166,6 +165,7 @@ def quantize(
         _encode_planned(folder, make_worker, run_parts, workers)
         if _plan(workspace, folder, part_seconds):
             _encode_planned(folder, make_worker, run_parts, workers)
+        folder.remove_leftovers()
         agreement = None
         if len(list_parts(folder)) > len(earlier) and _approximates(encoding, batch_s):
             agreement = _compare_with_reference(workspace, encoding, batch_s, run_parts)
@@ -209,10 +209,15 @@ def _choose(
     return tokenizer_folders.only_one(fitting) if fitting else None
 
 
-def _default_workers(spec: str, device: str) -> int:
-    """A process per core; one where a GPU does the work."""
-    on_cpu = spec == DEFAULT_EXTRACTOR or choose_device(device) == "cpu"
-    return available_cores() if on_cpu else 1
+def _placement(spec: str, device: str, num_workers: int | None) -> tuple[int | None, bool | None]:
+    """Number of workers (None: as many as there is room for), and whether each has its own GPU."""
+    if spec == DEFAULT_EXTRACTOR or device == "cpu":
+        return num_workers, False
+    if device == "auto":
+        return num_workers, None
+    if device == "cuda":
+        return num_workers, True
+    return num_workers or 1, False
 
 
 def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> bool:
@@ -244,7 +249,7 @@ def _encode_planned(
     folder: Folder,
     make_worker: functools.partial[Worker],
     run_parts: RunParts,
-    num_workers: int,
+    num_workers: int | None,
 ) -> None:
     """Write every planned part that has no file yet."""
     waiting = count_unfinished(folder)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -52,8 +53,12 @@ class LocalFolder:
         return LocalFolder(self.path / name)
 
     def prepare(self) -> None:
-        """Make it ready to be written to, without what killed processes left. Hold its lock."""
+        """Make it, where it is not there yet, and remove leftovers. Hold its lock."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Delete what killed processes left half-written. Hold its lock."""
         remove_leftovers(self.path)
 
     def names(self, pattern: str) -> list[str]:
@@ -103,6 +108,10 @@ class RemoteFolder:
             return
         with _explained(self.address, "made"):
             filesystem.makedirs(path, exist_ok=True)
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """See LocalFolder."""
         for name in self.names(".*.tmp"):
             self.remove(name)
 
@@ -157,7 +166,7 @@ class RemoteFolder:
             filesystem, path = fsspec.core.url_to_fs(self.address)
         except ImportError as error:
             scheme = self.root.split("://")[0]
-            extra = " (for s3: pip install 'cslm[s3]')" if scheme == "s3" else ""
+            extra = " (for s3: pip install 'cslm[remote]')" if scheme == "s3" else ""
             raise UsageError(f"{self.root}: {error}; install it with pip{extra}") from None
         except ValueError as error:
             raise UsageError(f"{self.root}: {error}") from None
@@ -283,6 +292,10 @@ def _read_location(workspace: Workspace) -> dict[str, str] | None:
 def _folder_at(address: str) -> Folder:
     """The folder at a path, a `file://` URL or any other URL of fsspec."""
     plain = address.removeprefix("file://")
+    if re.match(r"\w\w+:(?!//)", plain):
+        raise UsageError(
+            f"--units-at {address}: neither a folder nor a URL such as s3://bucket/units"
+        )
     if "://" not in plain:
         return LocalFolder(Path(plain).expanduser().absolute())
     if not address.split("://", 1)[1].strip("/"):

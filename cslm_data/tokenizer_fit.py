@@ -48,7 +48,7 @@ def fit_tokenizer(
     num_units: int,
     seed: int,
     run_parts: RunParts,
-    num_workers: int,
+    num_workers: int | None,
     max_frames: int = DEFAULT_MAX_FRAMES,
     temperature: float = 2.0,
     max_speaker_s: float | None = None,
@@ -128,7 +128,7 @@ def _read_frames(
     seed: int,
     make_worker: Callable[[], Worker],
     run_parts: RunParts,
-    num_workers: int,
+    num_workers: int | None,
 ) -> tuple[dict[str, _Sample], int]:
     """The frames kept of each language that has any, and how many utterances could not be read."""
     reservoirs = {name: FrameReservoir(quota, seed=seed) for name, quota in quotas.items()}

@@ -23,13 +23,13 @@ class RunParts(Protocol):
         make_worker: Callable[[], Worker],
         num_workers: int | None = None,
         *,
-        gpu_per_worker: bool = False,
+        gpu_per_worker: bool | None = False,
     ) -> Iterator[tuple[Any, Any]]:
         """`make_worker` is called once in each worker; what it returns, once for each part.
 
         Without `num_workers` there is one for every core, or every GPU, that there is. With
-        `gpu_per_worker` each worker sees one GPU and no other. What a worker raises is raised here
-        and ends the run; parts that finished stay finished.
+        `gpu_per_worker` each worker sees one GPU and no other; None: so where there are any. What a
+        worker raises is raised here and ends the run; parts that finished stay finished.
         """
 
 

@@ -38,12 +38,11 @@ def available_cores() -> int:
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    said = os.environ.get(_VISIBLE)
-    if said is not None:
-        return [name.strip() for name in said.split(",") if name.strip() not in ("", "-1")]
     import torch
 
-    return [str(index) for index in range(torch.cuda.device_count())]
+    number = torch.cuda.device_count()
+    said = os.environ.get(_VISIBLE)
+    return said.split(",")[:number] if said else [str(index) for index in range(number)]
 
 
 def run_parts(
@@ -51,7 +50,7 @@ def run_parts(
     make_worker: Callable[[], Worker],
     num_workers: int | None = None,
     *,
-    gpu_per_worker: bool = False,
+    gpu_per_worker: bool | None = False,
 ) -> Iterator[tuple[Any, Any]]:
     """Run every part on this machine; see RunParts.
 
@@ -62,7 +61,7 @@ def run_parts(
     # A single part needs no second process.
     first = list(itertools.islice(waiting, 2))
     waiting = itertools.chain(first, waiting)
-    gpus = visible_gpus() if gpu_per_worker else []
+    gpus = [] if gpu_per_worker is False else visible_gpus()
     if gpu_per_worker and not gpus:
         raise UsageError("there is no GPU on this machine; use --device cpu")
     workers = num_workers or len(gpus) or available_cores()

@@ -43,7 +43,7 @@ def run_parts(
     make_worker: Callable[[], Worker],
     num_workers: int | None = None,
     *,
-    gpu_per_worker: bool = False,
+    gpu_per_worker: bool | None = False,
 ) -> Iterator[tuple[Any, Any]]:
     """Run every part on a Ray cluster; see RunParts.
 
@@ -55,12 +55,10 @@ def run_parts(
     if not first:
         return
     with _connected() as ray:
-        pool = _Pool(
-            ray,
-            make_worker,
-            num_workers or _count(ray, "GPU" if gpu_per_worker else "CPU"),
-            gpu_per_worker=gpu_per_worker,
-        )
+        if gpu_per_worker is None:
+            gpu_per_worker = ray.cluster_resources().get("GPU", 0) >= 1
+        room = _count(ray, "GPU" if gpu_per_worker else "CPU")
+        pool = _Pool(ray, make_worker, num_workers or room, gpu_per_worker=gpu_per_worker)
         try:
             yield from pool.run(itertools.chain(first, waiting))
         finally:

@@ -44,6 +44,18 @@ def faulty(fault):
     return work
 
 
+def gpu_seer(folder, num_workers):
+    early = "torch" in sys.modules
+
+    def work(part):
+        (folder / str(os.getpid())).touch()
+        while len(list(folder.iterdir())) < num_workers:
+            time.sleep(0.01)
+        return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], early
+
+    return work
+
+
 def impossible():
     raise MissingArtefactError("the weights are not there; fetch them")
 
@@ -100,9 +112,34 @@ def test_a_worker_that_is_killed_is_reported():
         list(run_parts(range(50), functools.partial(faulty, "dies"), 2))
 
 
+@pytest.mark.parametrize(("gpu_per_worker", "num_workers"), [(True, None), (None, None), (True, 4)])
+def test_each_worker_sees_one_gpu_of_its_own(monkeypatch, tmp_path, gpu_per_worker, num_workers):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    seer = functools.partial(gpu_seer, tmp_path, num_workers or 2)
+    results = list(run_parts(range(9), seer, num_workers, gpu_per_worker=gpu_per_worker))
+    seen = {pid: gpu for _, (pid, gpu, _) in results}
+    assert sorted(seen.values()) == sorted(["3", "7"] * (len(seen) // 2))
+    assert len(seen) == (num_workers or 2)
+    assert not any(early for _, (_, _, early) in results), "torch comes after the choice"
+
+
+def test_gpus_are_asked_for_only_where_they_are(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(UsageError, match="no GPU"):
+        list(run_parts(range(4), impossible, gpu_per_worker=True))
+    monkeypatch.setattr("cslm_data.engines.local.available_cores", lambda: 1)
+    assert dict(run_parts(range(4), functools.partial(square_maker, 0), gpu_per_worker=None))[
+        2
+    ] == (
+        4,
+        os.getpid(),
+    )
+
+
 def test_unknown_engines_are_refused():
-    with pytest.raises(UsageError, match="there is local"):
-        load_engine("ray")
+    with pytest.raises(UsageError, match="there is local, ray"):
+        load_engine("slurm")
 
 
 def test_threads_are_given_back():
