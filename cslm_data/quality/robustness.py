@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from cslm_data.errors import AudioError
 from cslm_data.keys import keyed_rng
 from cslm_data.progress import Progress
 from cslm_data.records import Units
-from cslm_data.speech_tokenizer import SpeechTokenizer
-from cslm_data.stretches import Stretch
+
+if TYPE_CHECKING:
+    from cslm_data.speech_tokenizer import SpeechTokenizer
+    from cslm_data.stretches import Stretch
 
 Floats = NDArray[np.float32]
 Change = Callable[[Floats, float, np.random.Generator], Floats]
