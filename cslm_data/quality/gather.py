@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cslm_data.catalog import Connection, open_catalog, read_sql
-from cslm_data.errors import NoDataError, UsageError
+from cslm_data.errors import CorruptArtefactError, NoDataError, UsageError
 from cslm_data.keys import key64
 from cslm_data.quality.figures import LanguageSpeech
 from cslm_data.quality.phone_frames import PhonedUtterance, exact_phone, fold_phone
@@ -125,6 +125,12 @@ def _usage(
     for language, unit, num_tokens, num_frames in connection.execute(
         read_sql("quality_usage"), parameters
     ).fetchall():
+        if unit >= tokenizer.num_units:
+            raise CorruptArtefactError(
+                f"units of {tokenizer.tokenizer_id}: unit {unit}, but the tokenizer has "
+                f"{tokenizer.num_units}; remove them and run: cslm-data quantize --tokenizer "
+                f"{tokenizer.name}"
+            )
         tokens[language][unit] = num_tokens
         frames[language][unit] = num_frames
     run_lengths = nothing(LONGEST_RUN)

@@ -26,7 +26,7 @@ SILENCE = "sil"
 """What every label of silence and noise becomes: one class, as in HuBERT's measurement."""
 
 _STRESS_MARKS = re.compile("[ˈˌ˥˦˧˨˩]")
-_DIGITS_AFTER_A_LETTER = re.compile(r"(?<=[^\W\d_])[0-9]+$")
+_DIGITS_AT_THE_END = re.compile(r"(?<=\D)[0-9]+$")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ def fold_phone(label: str) -> str:
     """
     if is_silence(label):
         return SILENCE
-    folded = _DIGITS_AFTER_A_LETTER.sub("", _STRESS_MARKS.sub("", label.strip()))
+    folded = _DIGITS_AT_THE_END.sub("", _STRESS_MARKS.sub("", label.strip()))
     return folded or label.strip()
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.errors import UsageError
+from cslm_data.errors import CslmError, UsageError
 from cslm_data.progress import Progress, progress
 from cslm_data.quality import abx
 from cslm_data.quality.figures import (
@@ -45,6 +45,7 @@ from cslm_data.quality.usage import (
     measure_usage,
 )
 from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.stretches import Stretch
 from cslm_data.tokenizer_folders import describe, find_tokenizer, list_tokenizers
 from cslm_data.workspace import Workspace
 
@@ -143,17 +144,21 @@ def _measure(
     robustness: list[RobustnessFigure] = []
     notes: list[str] = []
     num_abx = len(_ABX_KINDS) if settings.abx_cells else 0
-    num_steps = len(data.phoned) * (1 + num_abx) + sum(map(len, gathered.stretches.values()))
+    stretches_of, problem = _encodable(tokenizer, gathered.stretches)
+    notes += [problem] if problem else []
+    num_steps = len(data.phoned) * (1 + num_abx) + sum(map(len, stretches_of.values()))
     with progress(f"measure {tokenizer.name}", total=num_steps, unit="steps") as bar:
         for language, utterances in data.phoned.items():
             found, joint = _measure_phones(language, utterances, tokenizer, settings.seed)
             phones += found
             joints |= joint
+            if not found:
+                notes.append(f"{language}: no frame lies in a phone; are its times in seconds?")
             bar.advance()
             if settings.abx_cells:
                 scores += _measure_abx(language, utterances, tokenizer, settings, bar)
                 notes += _abx_notes(language, utterances, scores)
-        for language, stretches in gathered.stretches.items():
+        for language, stretches in stretches_of.items():
             moved, problems = measure_robustness(tokenizer, stretches, seed=settings.seed, bar=bar)
             robustness += [
                 RobustnessFigure(language=language, change=change, unit_edit_distance=distance)
@@ -173,6 +178,18 @@ def _measure(
         robustness=tuple(robustness),
         plots=Plots(tokens=data.tokens, run_lengths=data.run_lengths, phones=joints),
     ), notes
+
+
+def _encodable(
+    tokenizer: SpeechTokenizer, stretches: dict[str, list[Stretch]]
+) -> tuple[dict[str, list[Stretch]], str | None]:
+    """What robustness is measured on: nothing, with the reason, where the extractor is not here."""
+    try:
+        if stretches:
+            _ = tokenizer.features
+    except CslmError as error:
+        return {}, f"{tokenizer.name}: robustness is not measured: {error}"
+    return stretches, None
 
 
 def _measure_usage(

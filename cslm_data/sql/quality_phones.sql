@@ -1,5 +1,6 @@
 -- Units and phones of the utterances that have both, in keyed order, per language no more than
--- $max_utterances. One row per utterance. Needs the table `shared_utterances`.
+-- $max_utterances; of several aligners' phones those of the first by name. One row per utterance.
+-- Needs the table `shared_utterances`.
 with phones as (
     select utt_id, arg_min(phones, aligner_id) as phones
     from alignments

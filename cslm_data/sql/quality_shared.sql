@@ -5,7 +5,7 @@ create or replace temp table shared_utterances as
 with encoded as (
     select utt_id, audio_version
     from units
-    where list_contains($tokenizer_ids, tokenizer_id)
+    where list_contains($tokenizer_ids, tokenizer_id) and len(units) > 0
     group by all
     having count(distinct tokenizer_id) = len($tokenizer_ids)
 )

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from sklearn.metrics import mutual_info_score
 from small_files import write_rows
 
 from cslm_data.catalog import open_catalog
-from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
+from cslm_data.errors import (
+    CorruptArtefactError,
+    MissingArtefactError,
+    NoDataError,
+    UsageError,
+)
 from cslm_data.ingest import ingest
 from cslm_data.quality.figures import as_json
+from cslm_data.quality.page import render_page
 from cslm_data.quality.report import unit_report
 from cslm_data.quantize import quantize
 from cslm_data.workspace import Workspace
@@ -186,6 +196,38 @@ def test_tokenizers_are_compared_on_what_all_have_units_of(spoken, tmp_path):
         connection.execute("update utterances set audio_version = 'other' where utt_id <> 'u5'")
     with pytest.raises(NoDataError, match="no utterance has units of mfcc-4 and mfcc-6; run"):
         unit_report(workspace, ["mfcc-4", "mfcc-6"], **QUICK)
+
+
+def test_what_the_machine_or_the_times_do_not_allow_is_a_note(spoken, tmp_path, monkeypatch):
+    def gone(*arguments, **options):
+        raise MissingArtefactError("hf:somewhere: no such directory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cslm_data.speech_tokenizer.load_extractor", gone)
+        report = unit_report(spoken, ["mfcc-8"], abx_cells=0, robustness_utterances=1)
+    assert report.tokenizers[0].robustness == ()
+    assert "mfcc-8: robustness is not measured: hf:somewhere: no such directory" in report.notes
+    late = {"id": "u", "phones": [[1000, 2000, "a"]]}
+    write_rows(tmp_path / "t.jsonl", [say(tmp_path, np.random.default_rng(0), "u", "en", "s")[0]])
+    write_rows(tmp_path / "t.align.jsonl", [late])
+    workspace = Workspace(tmp_path / "workspace")
+    ingest(workspace, [tmp_path])
+    quantize(workspace, num_units=2, extractor="mfcc", num_workers=1)
+    report = unit_report(workspace, robustness_utterances=0)
+    assert report.tokenizers[0].phones == ()
+    assert any("no frame lies in a phone" in note for note in report.notes)
+    assert "no frame lies in a phone" in render_page(report)
+
+
+def test_units_that_the_tokenizer_does_not_have_are_an_error(spoken, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    shutil.copytree(spoken.root, workspace.root)
+    [part] = workspace.units.glob("mfcc-8-*/part-*.parquet")
+    rows = pq.read_table(part).to_pylist()
+    rows[0]["units"][0] = 8
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(part)), part)
+    with pytest.raises(CorruptArtefactError, match="unit 8, but the tokenizer has 8"):
+        unit_report(workspace, ["mfcc-8"], **QUICK)
 
 
 def test_what_is_not_there_is_a_clear_error(spoken, tmp_path):
