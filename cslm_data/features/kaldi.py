@@ -26,7 +26,9 @@ _PIECE = FRAME // 5
 """Frames overlap in whole pieces of 80 samples: their means are made of sums of pieces."""
 
 BLOCK = 256
-"""Frames transformed at a time: the working set stays in the cache, however long the recording."""
+"""Frames prepared at a time, however long the recording."""
+_STRETCH = 64
+"""Frames transformed at a time: small enough for the cache, and for memory that is used again."""
 
 
 class LogMel:
@@ -44,33 +46,39 @@ class LogMel:
         """Log energies; blocks of frames are counted from the first sample."""
         num_frames = 1 + (len(samples_T) - FRAME) // HOP
         mel_FB = np.empty((num_frames, self._num_bins), np.float32)
-        framed_FS = np.zeros((min(num_frames, BLOCK), _FFT), np.float32)
+        padded_FS = np.zeros((_STRETCH, _FFT), np.float32)
         for first in range(0, num_frames, BLOCK):
-            count = min(BLOCK, num_frames - first)
-            block_T = samples_T[first * HOP : (first + count - 1) * HOP + FRAME]
-            self._frame(block_T, framed_FS[:count, :FRAME])
-            spectrum_FS = scipy.fft.rfft(framed_FS[:count], axis=1).view(np.float32)
-            np.square(spectrum_FS, out=spectrum_FS)
-            np.matmul(spectrum_FS, self._filters_SB, out=mel_FB[first : first + count])
+            last = min(num_frames, first + BLOCK)
+            block_T = samples_T[first * HOP : (last - 1) * HOP + FRAME]
+            self._transform(block_T, padded_FS, mel_FB[first:last])
         np.maximum(mel_FB, self._floor, out=mel_FB)
         return np.log(mel_FB, out=mel_FB)
 
-    def _frame(self, block_T: Floats, framed_FW: Floats) -> None:
-        """Fill in the frames of a block, centred, emphasised and windowed.
+    def _transform(self, block_T: Floats, padded_FS: Floats, mel_FB: Floats) -> None:
+        """Fill in the energies of a block's frames; `padded_FS` is room for some of them.
 
         Emphasis is linear and the window is 0 on a frame's first sample, so the block is emphasised
         as a whole and what is left of each frame's mean, 1 - 0.97 of it, is taken away after.
         """
-        num_frames = len(framed_FW)
+        num_frames = len(mel_FB)
         pieces = block_T.reshape(-1, _PIECE).sum(axis=1)
-        sums_F = _strided(pieces, num_frames, FRAME // _PIECE, HOP // _PIECE).sum(axis=1)
-        sums_F *= np.float32((1 - _PREEMPHASIS) / FRAME)
+        sums_F1 = _strided(pieces, num_frames, FRAME // _PIECE, HOP // _PIECE).sum(
+            axis=1, keepdims=True
+        )
+        sums_F1 *= np.float32((1 - _PREEMPHASIS) / FRAME)
         emphasised_T = np.zeros_like(block_T)
         np.multiply(block_T[:-1], np.float32(-_PREEMPHASIS), out=emphasised_T[1:])
         emphasised_T[1:] += block_T[1:]
         frames_FW = _strided(emphasised_T, num_frames, FRAME, HOP)
-        np.subtract(frames_FW, sums_F[:, None], out=framed_FW)
-        np.multiply(framed_FW, self._window_W, out=framed_FW)
+        for first in range(0, num_frames, _STRETCH):
+            stretch = slice(first, first + _STRETCH)
+            rows_FS = padded_FS[: len(frames_FW[stretch])]
+            framed_FW = rows_FS[:, :FRAME]
+            np.subtract(frames_FW[stretch], sums_F1[stretch], out=framed_FW)
+            np.multiply(framed_FW, self._window_W, out=framed_FW)
+            spectrum_FS = scipy.fft.rfft(rows_FS, axis=1).view(np.float32)
+            np.square(spectrum_FS, out=spectrum_FS)
+            np.matmul(spectrum_FS, self._filters_SB, out=mel_FB[stretch])
 
 
 def _strided(values_T: Floats, num_rows: int, width: int, step: int) -> Floats:
