@@ -27,7 +27,7 @@ _RAMP = ((255, 255, 255), (253, 212, 158), (252, 141, 89), (215, 48, 31), (80, 0
 _WIDTH, _HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 12, 12, 40
 _ROW_PIXELS = 12
-_GROUP_PIXELS = 86
+_GROUP_PIXELS = 96
 
 
 def line_plot(

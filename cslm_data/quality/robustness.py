@@ -85,8 +85,8 @@ CHANGES: Mapping[str, Change] = {
     "noise 20 dB": _noise,
     "speed 0.9": _speed(0.9),
     "speed 1.1": _speed(1.1),
-    "half a frame": _shift(0.5),
-    "one frame": _shift(1.0),
+    "shift half frame": _shift(0.5),
+    "shift one frame": _shift(1.0),
 }
 """To 22.05 kHz and back all is kept that a recording has; to 8 kHz and back, half the band."""
 
