@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import functools
 import io
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -67,9 +69,8 @@ class _SqlFiles(AbstractFileSystem):  # type: ignore[misc]
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         if mode != "rb":
             raise PermissionError(f"{path}: units are only read here")
-        if self.size(path) <= _SMALL_BYTES:
-            return _SmallFile(functools.partial(self._inner.cat_file, self._outside(path)))
-        return self._inner.open(self._outside(path), mode)
+        fetch = functools.partial(self._inner.cat_file, self._outside(path))
+        return _File(fetch, self.size(path))
 
     def _outside(self, path: str) -> str:
         """The path in the filesystem behind; there is nothing above the root."""
@@ -79,19 +80,47 @@ class _SqlFiles(AbstractFileSystem):  # type: ignore[misc]
         return "/".join([self._path, *parts[1:]])
 
 
-class _SmallFile(io.BytesIO):
-    """A file that comes whole with its first read: DuckDB opens some that it does not read."""
+class _File:
+    """A file open for several threads of DuckDB, each of which seeks, then reads.
 
-    def __init__(self, fetch: Callable[[], bytes]) -> None:
-        super().__init__()
-        self._fetch: Callable[[], bytes] | None = fetch
+    A small one comes whole with the first read: DuckDB opens some that it never reads.
+    """
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """The bytes from here on."""
-        if self._fetch is not None:
-            place = self.tell()
-            self.seek(0)
-            self.write(self._fetch())
-            self.seek(place)
-            self._fetch = None
-        return super().read(size)
+    def __init__(self, fetch: Callable[..., bytes], size: int) -> None:
+        self._fetch = fetch
+        self._small = size <= _SMALL_BYTES
+        self._content: bytes | None = None
+        self._lock = threading.Lock()
+        self._own = threading.local()
+        self._last = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where this thread reads next."""
+        if whence != os.SEEK_SET:
+            raise io.UnsupportedOperation("places are counted from the beginning")
+        self._own.place = self._last = offset
+        return offset
+
+    def tell(self) -> int:
+        """Where this thread reads next; the last place of any, where it has none."""
+        place: int = getattr(self._own, "place", self._last)
+        return place
+
+    def read(self, size: int) -> bytes:
+        """Bytes from there on."""
+        place = self.tell()
+        content = self._range(place, place + size)
+        self.seek(place + len(content))
+        return content
+
+    def close(self) -> None:
+        """Forget the content."""
+        self._content = None
+
+    def _range(self, start: int, end: int) -> bytes:
+        if not self._small:
+            return self._fetch(start=start, end=end)
+        with self._lock:
+            if self._content is None:
+                self._content = self._fetch()
+            return self._content[start:end]

@@ -104,16 +104,18 @@ class RemoteFolder:
     def prepare(self) -> None:
         """See LocalFolder."""
         filesystem, path = self.open_filesystem()
-        if _put_is_whole(filesystem):
-            return
-        with _explained(self.address, "made"):
-            filesystem.makedirs(path, exist_ok=True)
-        self.remove_leftovers()
+        # An object store has no folders; asked for one it would make a bucket.
+        if not _put_is_whole(filesystem):
+            with _explained(self.address, "made"):
+                filesystem.makedirs(path, exist_ok=True)
+            self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
         """See LocalFolder."""
-        for name in self.names(".*.tmp"):
-            self.remove(name)
+        filesystem, _ = self.open_filesystem()
+        if not _put_is_whole(filesystem):
+            for name in self.names(".*.tmp"):
+                self.remove(name)
 
     def names(self, pattern: str) -> list[str]:
         """See LocalFolder."""
