@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -55,6 +56,18 @@ class Normalisation:
             centred_ND /= self.scale_E
         return centred_ND
 
+    def apply_in_place(self, frames_ND: Floats) -> Floats:
+        """The same for a sample that nothing else needs: its memory becomes that of the result."""
+        if self.kind == "none":
+            return frames_ND
+        dim = self.basis_DE.shape[1] if self.basis_DE.size else frames_ND.shape[1]
+        values = frames_ND.reshape(-1)
+        for start in range(0, len(frames_ND), _ROWS):
+            block_NE = self.apply(frames_ND[start : start + _ROWS])
+            # The result has no more dimensions, so this is never ahead of what is still to be read.
+            values[start * dim : start * dim + block_NE.size] = block_NE.reshape(-1)
+        return values[: len(frames_ND) * dim].reshape(-1, dim)
+
     def invert(self, points_KE: Floats) -> Floats:
         """The features behind some points: float32 (K, E) → (K, D).
 
@@ -92,7 +105,10 @@ def fit_normalisation(frames_ND: Floats, spec: str) -> Normalisation:
         return Normalisation(kind=kind, scale_E=np.asarray([length or 1.0], np.float32))
     mean_D = frames_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
     if kind == "standardise":
-        spread_D = frames_ND.std(axis=0, dtype=np.float64).astype(np.float32)
+        squares_D = np.zeros(dim)
+        for block_ND in _centred_blocks(frames_ND, mean_D):
+            squares_D += np.einsum("nd,nd->d", block_ND, block_ND)
+        spread_D = np.sqrt(squares_D / len(frames_ND)).astype(np.float32)
         return Normalisation(kind=kind, mean_D=mean_D, scale_E=_divisor(spread_D))
     basis_DE, spread_E = _principal_axes(frames_ND, mean_D, num_dims or dim)
     if kind == "pca":
@@ -122,6 +138,12 @@ def _divisor(spread: Floats) -> Floats:
     return np.where(spread > _SMALLEST, spread, np.float32(1)).astype(np.float32)
 
 
+def _centred_blocks(frames_ND: Floats, mean_D: Floats) -> Iterator[NDArray[np.float64]]:
+    """The frames less their mean, some at a time."""
+    for start in range(0, len(frames_ND), _ROWS):
+        yield (frames_ND[start : start + _ROWS] - mean_D).astype(np.float64)
+
+
 def _principal_axes(frames_ND: Floats, mean_D: Floats, num_dims: int) -> tuple[Floats, Floats]:
     """Directions of largest variance, as columns, and the spread along each.
 
@@ -129,8 +151,7 @@ def _principal_axes(frames_ND: Floats, mean_D: Floats, num_dims: int) -> tuple[F
     """
     dim = frames_ND.shape[1]
     scatter_DD = np.zeros((dim, dim))
-    for start in range(0, len(frames_ND), _ROWS):
-        block_ND = (frames_ND[start : start + _ROWS] - mean_D).astype(np.float64)
+    for block_ND in _centred_blocks(frames_ND, mean_D):
         scatter_DD += block_ND.T @ block_ND
     variance_D, axes_DD = np.linalg.eigh(scatter_DD / len(frames_ND))
     basis_DE = axes_DD[:, ::-1][:, :num_dims]

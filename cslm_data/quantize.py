@@ -24,12 +24,11 @@ from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
 from cslm_data.engines import RunParts, Worker, load_engine
 from cslm_data.errors import NoDataError, StorageError, UsageError
 from cslm_data.features import choose_device, normalise_spec
-from cslm_data.kmeans import Backend
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.storage import Folder, place_units, require_units_folder
 from cslm_data.stretches import Stretch
-from cslm_data.tokenizer_fit import DEFAULT_MAX_FRAMES, fit_tokenizer
+from cslm_data.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions, fit_tokenizer
 from cslm_data.unit_agreement import Agreement, make_comparer
 from cslm_data.unit_parts import (
     count_unfinished,
@@ -43,9 +42,6 @@ from cslm_data.unit_parts import (
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-DEFAULT_EXTRACTOR = "mfcc"
-DEFAULT_NUM_UNITS = 500
 
 _PART_S = (60.0, 3600.0)
 _PARTS_WANTED, _PARTS_AT_MOST = 64, 4096
@@ -103,11 +99,11 @@ def quantize(
     extractor: str | None = None,
     layer: int | None = None,
     num_units: int | None = None,
-    max_frames: int = DEFAULT_MAX_FRAMES,
+    max_frames: int = FitOptions.max_frames,
     temperature: float = 2.0,
     max_speaker_s: float | None = None,
     seed: int = 0,
-    backend: Backend = "faiss",
+    backend: str = "auto",
     num_workers: int | None = None,
     part_seconds: float | None = None,
     device: str = "auto",
@@ -139,16 +135,19 @@ def quantize(
     spec = chosen.extractor if chosen else normalise_spec(extractor or DEFAULT_EXTRACTOR)
     workers, gpu_per_worker = _placement(spec, device, num_workers)
     run_parts = functools.partial(load_engine(engine), gpu_per_worker=gpu_per_worker)
-    used = chosen or fit_tokenizer(
-        workspace,
+    options = FitOptions(
         extractor=spec,
         layer=layer,
-        num_units=num_units or DEFAULT_NUM_UNITS,
+        num_units=num_units,
         max_frames=max_frames,
         temperature=temperature,
         max_speaker_s=max_speaker_s,
         seed=seed,
         backend=backend,
+    )
+    used = chosen or fit_tokenizer(
+        workspace,
+        options=options,
         run_parts=run_parts,
         num_workers=workers,
         device=device,

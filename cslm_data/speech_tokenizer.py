@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cslm_data.assignment import assign_units
 from cslm_data.audio import SAMPLE_RATE_HZ, resampler_identity
 from cslm_data.errors import AudioError, TokenizerMismatchError
-from cslm_data.features import FeatureExtractor, load_extractor, normalise_spec, readable_name
+from cslm_data.features import FeatureExtractor, load_extractor, readable_name
 from cslm_data.features.windows import features_of
 from cslm_data.keys import content_id
-from cslm_data.kmeans import Backend, assign_units, fit_kmeans
-from cslm_data.normalisation import Normalisation, fit_normalisation
+from cslm_data.normalisation import Normalisation
 from cslm_data.records import Units
 
 if TYPE_CHECKING:
@@ -179,47 +178,6 @@ def dedup(units_N: Units) -> tuple[Units, NDArray[np.uint16]]:
 def expand(units: Units, durations: NDArray[np.uint16]) -> Units:
     """The frames of some runs: the inverse of `dedup`."""
     return np.repeat(np.asarray(units, np.uint16), np.asarray(durations, np.int64))
-
-
-def fit(
-    frames_ND: Floats,
-    *,
-    extractor: str,
-    layer: int | None,
-    features: FeatureExtractor,
-    num_units: int,
-    seed: int,
-    normalisation: str = DEFAULT_NORMALISATION,
-    num_iterations: int = 25,
-    backend: Backend = "faiss",
-    provenance: dict[str, Any] | None = None,
-) -> SpeechTokenizer:
-    """A tokenizer from a sample of frames of `features`, the loaded form of `extractor`."""
-    fitted = fit_normalisation(frames_ND, normalisation)
-    result = fit_kmeans(
-        fitted.apply(frames_ND),
-        num_units=num_units,
-        seed=seed,
-        num_iterations=num_iterations,
-        backend=backend,
-    )
-    return SpeechTokenizer(
-        extractor=normalise_spec(extractor),
-        extractor_identity=json.loads(json.dumps(features.identity)),
-        layer=layer,
-        frame_rate_hz=features.frame_rate_hz,
-        resampler=resampler_identity(),
-        normalisation=fitted,
-        centroids_KE=result.centroids_KD,
-        fit={
-            "asked_num_units": num_units,
-            "seed": seed,
-            "backend": backend,
-            "num_frames": result.num_frames,
-            "inertia": list(result.inertia),
-            **(provenance or {}),
-        },
-    )
 
 
 def _array_id(array: Floats) -> str:

@@ -1,4 +1,4 @@
-"""Stretches of recordings → waveforms and features: the work that is handed to workers.
+"""Stretches of recordings → waveforms: the work that is handed to workers.
 
 No catalog here: a worker process starts without the database.
 """
@@ -8,15 +8,12 @@ No catalog here: a worker process starts without the database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.audio import SAMPLE_RATE_HZ, decode, decode_blocks
-from cslm_data.engines import Worker
-from cslm_data.errors import AudioError
-from cslm_data.features import load_extractor
 
 
 class Stretch(NamedTuple):
@@ -55,21 +52,3 @@ def cut_by_seconds(stretches: Iterable[Stretch], seconds: float) -> Iterator[tup
             part, filled_s = [], 0.0
     if part:
         yield tuple(part)
-
-
-def make_sampler(extractor: str, layer: int | None, *, device: str, dtype: str) -> Worker:
-    """A worker that returns the features (N, D) of each stretch, or why there are none."""
-    features = load_extractor(extractor, layer=layer, device=device, dtype=dtype)
-
-    def work(part: tuple[Stretch, ...]) -> list[Any]:
-        results: list[Any] = []
-        for stretch in part:
-            try:
-                frames_ND = features(stretch.waveform())
-                finite = bool(np.isfinite(frames_ND).all())
-                results.append(frames_ND if finite else "not_finite: its features overflow")
-            except AudioError as error:
-                results.append(str(error))
-        return results
-
-    return work

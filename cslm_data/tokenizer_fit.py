@@ -1,172 +1,279 @@
 """Catalog → a new speech tokenizer. Reads a sample of the audio, writes tokenizers/.
 
-The sample is bounded by a number of frames, shared among the languages with a temperature, and
-drawn by keyed hashes: the same catalog and seed give the same tokenizer, byte for byte.
+Step 1  choose pieces of speech: per language by quota, per speaker no more than a cap
+Step 2  workers extract their features; of each language the quota of frames stays, by keyed hash
+Step 3  fit the normalisation, then k-means in its space
+Step 4  if asked: Lloyd's steps over all the speech there is
+Step 5  save, whole or not at all
+
+The same catalog and seed give the same tokenizer, byte for byte, however many workers there were.
+Extractors that give codes themselves skip steps 1 to 4.
 """
 
-# N frames, D features
+# N frames, D features, E dimensions after normalisation, K units
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from cslm_data import speech_tokenizer, tokenizer_folders
-from cslm_data.catalog import open_catalog, read_sql
-from cslm_data.engines import RunParts, Worker
+from cslm_data import tokenizer_folders
+from cslm_data.audio import resampler_identity
+from cslm_data.engines import RunParts
+from cslm_data.engines.local import available_cores
 from cslm_data.errors import NoDataError, UsageError
-from cslm_data.features import load_extractor
-from cslm_data.keys import key64
-from cslm_data.kmeans import Backend, FrameReservoir, language_quotas
-from cslm_data.progress import progress
-from cslm_data.speech_tokenizer import SpeechTokenizer
-from cslm_data.stretches import Stretch, cut_by_seconds, make_sampler
+from cslm_data.features import (
+    CodeExtractor,
+    FeatureExtractor,
+    choose_device,
+    load_extractor,
+    normalise_spec,
+)
+from cslm_data.fit_speech import all_speech, sample_speech
+from cslm_data.full_passes import make_summer, refine_on_all_speech
+from cslm_data.kmeans import check_choices, feasible_num_units, fit_kmeans
+from cslm_data.normalisation import Normalisation, fit_normalisation, parse_spec
+from cslm_data.speech_tokenizer import DEFAULT_NORMALISATION, SpeechTokenizer
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MAX_FRAMES = 400_000
+Floats = NDArray[np.float32]
 
-_REACH = 2.0
-"""Utterances are read until they hold this many times the frames wanted: frames of more speakers,
-without decoding the whole corpus."""
+DEFAULT_EXTRACTOR = "mfcc"
+DEFAULT_NUM_UNITS = 500
 
-_CHUNK_S = 60.0
+_PART_S = 600.0
+_FRAMES_PER_UNIT = 8
+"""Parts of a full pass hold at least so much."""
 _NO_LIMIT_S = 1e18
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How a speech tokenizer is fitted: `cslm-data fit-tokenizer`, and `quantize` without one."""
+
+    extractor: str = DEFAULT_EXTRACTOR
+    """Spec of the feature extractor: `mfcc`, `hf:…`, `torchaudio:…`, `s3:…`."""
+    layer: int | None = None
+    """Hidden layer of a network; None: the last."""
+    num_units: int | None = None
+    """Units to learn (K). None: 500, or fewer where the frames do not carry so many."""
+    normalisation: str = DEFAULT_NORMALISATION
+    """Before k-means: none, standardise, pca[:E], whiten[:E] or spherical."""
+    max_frames: int = 400_000
+    """Frames in the sample; with the dimension of the features it decides the memory used."""
+    temperature: float = 2.0
+    """Evens out the languages in the sample; 1: as they are."""
+    max_speaker_s: float | None = None
+    """Seconds of one speaker in the sample; None: no limit."""
+    seed: int = 0
+    """Of the sample and of k-means."""
+    backend: str = "auto"
+    """Who runs k-means: lloyd, faiss, sklearn; see kmeans.py."""
+    init: str = "auto"
+    """Where it begins: random or kmeans++."""
+    iterations: int = 25
+    """Steps of k-means."""
+    restarts: int = 1
+    """Starts of k-means, of which the best stays."""
+    full_passes: int = 0
+    """Further steps over all the speech there is, however much."""
 
 
 def fit_tokenizer(
     workspace: Workspace,
     *,
-    extractor: str,
-    layer: int | None,
-    num_units: int,
-    seed: int,
+    options: FitOptions,
     run_parts: RunParts,
-    num_workers: int | None,
-    max_frames: int = DEFAULT_MAX_FRAMES,
-    temperature: float = 2.0,
-    max_speaker_s: float | None = None,
-    backend: Backend = "faiss",
+    num_workers: int | None = None,
     device: str = "auto",
     dtype: str = "float32",
+    name: str | None = None,
 ) -> SpeechTokenizer:
-    """Sample frames of the catalog's speech, fit, save into the workspace.
+    """Sample frames of the catalog's speech, fit, save into the workspace as `name`.
 
-    `temperature` evens out the languages (1: as they are), `max_speaker_s` caps the speech sampled
-    of one speaker. Raises NoDataError, UsageError, LockedError.
+    Without a name it gets one of its own, and a tokenizer that is already there is not saved twice.
+    Raises NoDataError, UsageError, AlreadyExistsError, LockedError.
     """
-    if max_frames < 2:
-        raise UsageError(f"--max-frames {max_frames}: must be 2 or more")
+    _check(options)
     with workspace.lock("tokenizers", "fitting a speech tokenizer"):
-        features = load_extractor(extractor, layer=layer, device=device, dtype=dtype)
-        rate_hz = features.frame_rate_hz
-        sample, quotas = _choose_sample(
-            workspace, rate_hz, max_frames, temperature, max_speaker_s, seed
+        tokenizer_folders.check_name(workspace, name)
+        features = load_extractor(
+            options.extractor, layer=options.layer, device=device, dtype=dtype
         )
-        make_worker = functools.partial(make_sampler, extractor, layer, device=device, dtype=dtype)
-        frames, failed = _read_frames(sample, quotas, seed, make_worker, run_parts, num_workers)
-        made = speech_tokenizer.fit(
-            _shuffled(frames),
-            extractor=extractor,
-            layer=layer,
-            features=features,
-            num_units=num_units,
-            seed=seed,
-            backend=backend,
-            provenance={
-                "max_frames": max_frames,
-                "temperature": temperature,
-                "max_speaker_s": max_speaker_s,
-                "frames_per_language": {name: len(pair[1]) for name, pair in frames.items()},
-                "num_utterances": len(sample) - failed,
-                "num_unreadable": failed,
-            },
+        if isinstance(features, CodeExtractor):
+            made = tokenizer_of_codes(features, options)
+        else:
+            made = _fit(workspace, features, options, run_parts, num_workers, device, dtype)
+        return tokenizer_folders.add_to_workspace(workspace, made, name=name)
+
+
+def tokenizer_of_codes(features: CodeExtractor, options: FitOptions) -> SpeechTokenizer:
+    """A tokenizer whose units are the codes of its extractor. Raises UsageError for another K."""
+    if options.num_units not in (None, features.num_codes):
+        raise UsageError(
+            f"--num-units {options.num_units}: {options.extractor} has {features.num_codes} codes "
+            "of its own; leave --num-units out"
         )
-        return tokenizer_folders.add_to_workspace(workspace, made)
+    codes_K1 = np.arange(features.num_codes, dtype=np.float32)[:, None]
+    provenance = {"backend": "codes", "num_frames": 0, "inertia": []}
+    return _tokenizer(features, options, Normalisation(), codes_K1, provenance)
 
 
-_Sample = tuple[NDArray[np.uint64], NDArray[np.float32]]
-"""Priorities (N,) and frames (N, D)."""
+def tokenizer_of_frames(
+    frames_ND: Floats,
+    features: FeatureExtractor,
+    options: FitOptions,
+    *,
+    device: str = "cpu",
+    num_threads: int = 1,
+    provenance: dict[str, Any] | None = None,
+) -> SpeechTokenizer:
+    """A tokenizer from a sample of frames: float32 (N, D), which is overwritten.
+
+    Raises NoDataError, UsageError.
+    """
+    num_frames, dim = frames_ND.shape
+    num_units = options.num_units or feasible_num_units(num_frames, DEFAULT_NUM_UNITS)
+    if num_units < (options.num_units or DEFAULT_NUM_UNITS):
+        log.warning("%d frames carry only %d units", num_frames, num_units)
+    if num_frames < 2:
+        raise NoDataError(
+            f"{num_frames} frames are too few to fit a speech tokenizer on; ingest more speech: "
+            "cslm-data ingest FOLDER"
+        )
+    normalisation = fit_normalisation(frames_ND, options.normalisation)
+    log.info("normalisation %s of %d frames of %d numbers", options.normalisation, num_frames, dim)
+    result = fit_kmeans(
+        normalisation.apply_in_place(frames_ND),
+        num_units=num_units,
+        seed=options.seed,
+        num_iterations=options.iterations,
+        backend=options.backend,
+        init=options.init,
+        restarts=options.restarts,
+        spherical=normalisation.kind == "spherical",
+        device=device,
+        num_threads=num_threads,
+    )
+    how: dict[str, Any] = {
+        "backend": result.backend,
+        "init": result.init,
+        "restarts": options.restarts,
+        "num_frames": num_frames,
+        "inertia": list(result.inertia),
+        **(provenance or {}),
+    }
+    return _tokenizer(features, options, normalisation, result.centroids_KE, how)
 
 
-def _choose_sample(
+def _tokenizer(
+    features: FeatureExtractor,
+    options: FitOptions,
+    normalisation: Normalisation,
+    centroids_KE: Floats,
+    how: dict[str, Any],
+) -> SpeechTokenizer:
+    return SpeechTokenizer(
+        extractor=normalise_spec(options.extractor),
+        extractor_identity=json.loads(json.dumps(features.identity)),
+        layer=options.layer,
+        frame_rate_hz=features.frame_rate_hz,
+        resampler=resampler_identity(),
+        normalisation=normalisation,
+        centroids_KE=centroids_KE,
+        fit={
+            "asked_num_units": options.num_units or DEFAULT_NUM_UNITS,
+            "seed": options.seed,
+            "normalisation": options.normalisation,
+            **how,
+        },
+    )
+
+
+def _check(options: FitOptions) -> None:
+    """Mistakes that would otherwise show after hours."""
+    parse_spec(options.normalisation)
+    check_choices(
+        num_units=options.num_units or DEFAULT_NUM_UNITS,
+        num_iterations=options.iterations,
+        backend=options.backend,
+        init=options.init,
+        restarts=options.restarts,
+    )
+    if options.max_frames < 2:
+        raise UsageError(f"--max-frames {options.max_frames}: must be 2 or more")
+    if options.full_passes < 0:
+        raise UsageError(f"--full-passes {options.full_passes}: must be 0 or more")
+
+
+def _fit(
     workspace: Workspace,
-    rate_hz: float,
-    max_frames: int,
-    temperature: float,
-    max_speaker_s: float | None,
-    seed: int,
-) -> tuple[list[Stretch], dict[str, int]]:
-    """The utterances to read, in keyed order, and the frames to keep per language."""
-    with open_catalog(workspace, doing="quantize") as connection:
-        speech = connection.execute(read_sql("quantize_speech")).fetchall()
-        quotas = language_quotas(
-            {language: seconds * rate_hz for language, _, seconds in speech},
-            max_frames=max_frames,
-            temperature=temperature,
-        )
-        seconds = [number / rate_hz for number in quotas.values()]
-        connection.register("quotas", pa.table({"language": list(quotas), "seconds": seconds}))
-        parameters = {
-            "mask": key64("sample", str(seed)),
-            "reach": _REACH,
-            "speaker_seconds": max_speaker_s or _NO_LIMIT_S,
-        }
-        rows = connection.execute(read_sql("quantize_sample"), parameters).fetchall()
-    return [Stretch(*row) for row in rows], quotas
-
-
-def _read_frames(
-    sample: list[Stretch],
-    quotas: dict[str, int],
-    seed: int,
-    make_worker: Callable[[], Worker],
+    features: FeatureExtractor,
+    options: FitOptions,
     run_parts: RunParts,
     num_workers: int | None,
-) -> tuple[dict[str, _Sample], int]:
-    """The frames kept of each language that has any, and how many utterances could not be read."""
-    reservoirs = {name: FrameReservoir(quota, seed=seed) for name, quota in quotas.items()}
-    failed: list[str] = []
-    with progress("sample", total=len(sample), unit="utt") as bar:
-        for part, results in run_parts(cut_by_seconds(sample, _CHUNK_S), make_worker, num_workers):
-            for stretch, frames in zip(part, results, strict=True):
-                if isinstance(frames, str):
-                    failed.append(f"{stretch.utt_id}: {frames}")
-                else:
-                    reservoirs[stretch.language].add(stretch.utt_id, frames)
-            bar.advance(len(part))
-    example = min(failed, default="")
-    kept = {name: reservoir.result() for name, reservoir in sorted(reservoirs.items())}
-    kept = {name: pair for name, pair in kept.items() if len(pair[1])}
-    if not kept:
-        raise NoDataError(
-            f"{_how_much(sample)} to fit a speech tokenizer on"
-            + (f", e.g. {example}; mend the audio and ingest it again" if failed else "")
-            + ": cslm-data ingest FOLDER"
+    device: str,
+    dtype: str,
+) -> SpeechTokenizer:
+    load = functools.partial(
+        load_extractor, options.extractor, layer=options.layer, device=device, dtype=dtype
+    )
+    sample = sample_speech(
+        workspace,
+        load,
+        rate_hz=features.frame_rate_hz,
+        max_frames=options.max_frames,
+        temperature=options.temperature,
+        max_speaker_s=options.max_speaker_s,
+        seed=options.seed,
+        run_parts=run_parts,
+        num_workers=num_workers,
+    )
+    made = tokenizer_of_frames(
+        sample.frames_ND,
+        features,
+        options,
+        device=choose_device(device),
+        num_threads=num_workers or available_cores(),
+        provenance={
+            "max_frames": options.max_frames,
+            "temperature": options.temperature,
+            "max_speaker_s": options.max_speaker_s,
+            "frames_per_language": sample.frames_per_language,
+            "num_utterances": sample.num_utterances,
+            "num_unreadable": sample.num_unreadable,
+        },
+    )
+    if not options.full_passes:
+        return made
+    with all_speech(workspace, _part_s(made)) as speech:
+        passes = refine_on_all_speech(
+            made.centroids_KE,
+            make_summer=functools.partial(make_summer, load, made.normalisation),
+            open_parts=speech.parts,
+            total_s=speech.total_s,
+            num_passes=options.full_passes,
+            spherical=made.normalisation.kind == "spherical",
+            seed=options.seed,
+            run_parts=run_parts,
+            num_workers=num_workers,
         )
-    if failed:
-        log.warning(
-            "%d of %d utterances could not be read for the fit, e.g. %s",
-            len(failed),
-            len(sample),
-            example,
-        )
-    return kept, len(failed)
+    how = {
+        "full_inertia": list(passes.inertia),
+        "full_num_frames": passes.num_frames,
+        "full_num_unreadable": passes.num_failed,
+    }
+    return replace(made, centroids_KE=passes.centroids_KE, fit={**made.fit, **how})
 
 
-def _how_much(sample: list[Stretch]) -> str:
-    """How much there was to read, for the message that it was not enough."""
-    return f"none of {len(sample)} utterances can be read" if sample else "there is no speech"
-
-
-def _shuffled(frames: dict[str, _Sample]) -> NDArray[np.float32]:
-    """All languages in one keyed order: float32 (N, D)."""
-    priorities_N = np.concatenate([pair[0] for pair in frames.values()])
-    frames_ND = np.concatenate([pair[1] for pair in frames.values()])
-    return frames_ND[np.argsort(priorities_N, kind="stable")]
+def _part_s(tokenizer: SpeechTokenizer) -> float:
+    """Seconds of speech whose frames outweigh the sums that a worker sends back for them."""
+    return max(_PART_S, _FRAMES_PER_UNIT * tokenizer.num_units / tokenizer.frame_rate_hz)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.audio import SAMPLE_RATE_HZ
-from cslm_data.errors import CorruptArtefactError, MissingArtefactError, UsageError
+from cslm_data.errors import (
+    AlreadyExistsError,
+    CorruptArtefactError,
+    MissingArtefactError,
+    UsageError,
+)
 from cslm_data.features import readable_name
 from cslm_data.normalisation import Normalisation
 from cslm_data.speech_tokenizer import SpeechTokenizer
@@ -23,7 +29,8 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FIELDS = {"mean": "mean_D", "basis": "basis_DE", "scale": "scale_E"}
 """Files of a normalisation and the fields that they fill."""
 
@@ -33,7 +40,7 @@ def save(tokenizer: SpeechTokenizer, folder: Path) -> None:
 
     The temporary folder lies one level deeper than tokenizers do, so that no view sees it.
     """
-    temporary = folder.parent / _TEMPORARY / folder.name
+    temporary = folder.parent / TEMPORARY / folder.name
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
@@ -166,24 +173,53 @@ def describe(found: list[SpeechTokenizer]) -> str:
     return ", ".join(f"{t.name} ({t.tokenizer_id})" for t in found)
 
 
-def add_to_workspace(workspace: Workspace, tokenizer: SpeechTokenizer) -> SpeechTokenizer:
-    """Save under the default name, e.g. `mfcc-500` (`mfcc-500-2` if taken). Hold the lock.
+def check_name(workspace: Workspace, name: str | None) -> None:
+    """Raise UsageError for no name of a folder, AlreadyExistsError for one that is taken."""
+    if name is None:
+        return
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name!r}: letters, digits and . _ - only, a letter or digit first, at most 100"
+        )
+    if (workspace.tokenizers / name).exists():
+        raise AlreadyExistsError(
+            f"{workspace.tokenizers / name}: there is a speech tokenizer of this name; choose "
+            "another --name, or remove that folder"
+        )
 
-    A tokenizer that is already there under some name is not saved twice.
+
+def add_to_workspace(
+    workspace: Workspace, tokenizer: SpeechTokenizer, *, name: str | None = None
+) -> SpeechTokenizer:
+    """Save under a name, by default one such as `mfcc-500` (`mfcc-500-2` if taken). Hold the lock.
+
+    A tokenizer that is already there is not saved twice: it comes back under the name it has.
+    Raises UsageError, and AlreadyExistsError where `name` is taken or the tokenizer has another.
     """
+    check_name(workspace, name)
     there = list_tokenizers(workspace)
     for other in there:
         if other.tokenizer_id == tokenizer.tokenizer_id:
+            if name is not None:
+                raise AlreadyExistsError(
+                    f"{other.tokenizer_id} is already here as {other.name}; use it under that name"
+                    f": --tokenizer {other.name}"
+                )
             return replace(other, device=tokenizer.device, dtype=tokenizer.dtype)
+    chosen = name or _free_name(workspace, tokenizer)
+    named = replace(tokenizer, name=chosen, created=1 + max((t.created for t in there), default=0))
+    save(named, workspace.tokenizers / chosen)
+    log.info("speech tokenizer %s saved as %s", named.tokenizer_id, workspace.tokenizers / chosen)
+    return named
+
+
+def _free_name(workspace: Workspace, tokenizer: SpeechTokenizer) -> str:
     plain = f"{readable_name(tokenizer.extractor, tokenizer.layer)}-{tokenizer.num_units}"
     taken = {path.name for path in workspace.tokenizers.glob("*")}
     name, number = plain, 2
     while name in taken:
         name, number = f"{plain}-{number}", number + 1
-    named = replace(tokenizer, name=name, created=1 + max((t.created for t in there), default=0))
-    save(named, workspace.tokenizers / name)
-    log.info("speech tokenizer %s saved as %s", named.tokenizer_id, workspace.tokenizers / name)
-    return named
+    return name
 
 
 def _arrays(tokenizer: SpeechTokenizer) -> dict[str, Floats]:

@@ -167,10 +167,17 @@ def test_the_tokenizer_is_chosen_by_what_is_asked(workspace):
         run(workspace, extractor="nosuch:x")
 
 
-def test_units_asked_for_in_vain_are_remembered(workspace):
-    small = run(workspace, num_units=500)
+def test_without_a_number_there_are_as_many_units_as_the_speech_carries(workspace):
+    small = run(workspace, num_units=None)
     assert small.name == f"mfcc-{12 * 49 // 39}"
-    assert run(workspace, num_units=500).fitted is False
+    assert run(workspace, num_units=None).fitted is False
+    assert run(workspace, num_units=500).fitted is False, "500 is the number when none is given"
+
+
+def test_more_units_than_frames_are_refused(workspace):
+    with pytest.raises(UsageError, match="--num-units 600: there are only 588 frames"):
+        run(workspace, num_units=600)
+    assert not list(workspace.tokenizers.glob("*/tokenizer.json"))
 
 
 def test_the_sample_is_bounded_balanced_and_keyed(workspace, tmp_path):

@@ -17,7 +17,8 @@ from cslm_data.errors import (
 )
 from cslm_data.features import load_extractor
 from cslm_data.normalisation import Normalisation
-from cslm_data.speech_tokenizer import dedup, expand, fit
+from cslm_data.speech_tokenizer import dedup, expand
+from cslm_data.tokenizer_fit import FitOptions, tokenizer_of_frames
 from cslm_data.tokenizer_folders import (
     add_to_workspace,
     find_tokenizer,
@@ -37,14 +38,7 @@ def noise(duration_s=2.0, seed=0):
 def make(num_units=8, seed=0):
     features = load_extractor("mfcc")
     frames = features(noise(8.0))
-    return fit(
-        frames,
-        extractor="mfcc",
-        layer=None,
-        features=features,
-        num_units=num_units,
-        seed=seed,
-    )
+    return tokenizer_of_frames(frames, features, FitOptions(num_units=num_units, seed=seed))
 
 
 @settings(deadline=None)
@@ -90,7 +84,7 @@ def test_features_are_standardised_per_dimension():
     features = load_extractor("mfcc")
     frames = features(noise(8.0))
     frames[:, 5] = 3.0
-    tokenizer = fit(frames, extractor="mfcc", layer=None, features=features, num_units=8, seed=0)
+    tokenizer = tokenizer_of_frames(frames.copy(), features, FitOptions(num_units=8))
     np.testing.assert_allclose(
         tokenizer.normalisation.mean_D, frames.mean(axis=0), rtol=1e-3, atol=1e-4
     )

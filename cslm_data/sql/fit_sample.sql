@@ -1,18 +1,11 @@
--- Utterances to fit a tokenizer on, in keyed order: per language until $reach times its quota of
--- seconds is there, per speaker no more than $speaker_seconds. One row per utterance.
--- Needs the relation `quotas` (language, seconds).
+-- Pieces of speech to fit a tokenizer on, in keyed order: per language until $reach times its quota
+-- of seconds is there, per speaker no more than $speaker_seconds. One row per piece.
+-- Needs the macro `pieces` and the relation `quotas` (language, seconds).
 with ordered as (
     select
-        utt_id,
-        audio,
-        offset_s,
-        duration_s,
-        language,
-        audio_version,
-        speaker,
-        corpus,
+        *,
         xor(key_hash, $mask::ubigint) as place,
-    from utterances
+    from pieces($longest_s)
 ),
 
 by_speaker as (
@@ -22,7 +15,7 @@ by_speaker as (
             when speaker is null then 0
             else sum(duration_s) over (
                 partition by language, corpus, speaker
-                order by place, utt_id
+                order by place, utt_id, offset_s
                 rows between unbounded preceding and 1 preceding
             )
         end as speaker_before_s,
@@ -34,7 +27,7 @@ by_language as (
         *,
         sum(duration_s) over (
             partition by language
-            order by place, utt_id
+            order by place, utt_id, offset_s
             rows between unbounded preceding and 1 preceding
         ) as language_before_s,
     from by_speaker
@@ -51,4 +44,4 @@ select
 from by_language
 inner join quotas using (language)
 where coalesce(by_language.language_before_s, 0) < $reach * quotas.seconds
-order by by_language.place, by_language.utt_id
+order by by_language.place, by_language.utt_id, by_language.offset_s
