@@ -125,7 +125,18 @@ def _torchaudio(name: str, options: ExtractorOptions) -> FeatureExtractor:
     return load_torchaudio(name, options)
 
 
-EXTRACTORS: dict[str, Factory] = {"mfcc": _mfcc, "hf": _hf, "torchaudio": _torchaudio}
+def _s3(name: str, options: ExtractorOptions) -> FeatureExtractor:
+    from cslm_data.features.s3 import load_s3
+
+    return load_s3(name, options)
+
+
+EXTRACTORS: dict[str, Factory] = {
+    "mfcc": _mfcc,
+    "hf": _hf,
+    "torchaudio": _torchaudio,
+    "s3": _s3,
+}
 """The kinds that come with the project: what stands before the colon of a spec."""
 
 
@@ -151,10 +162,11 @@ def load_extractor(
 
 
 def normalise_spec(spec: str) -> str:
-    """The spec as it is kept in a tokenizer: a directory under its absolute path."""
+    """The spec as it is kept in a tokenizer: what lies on this machine under its absolute path."""
     kind, _, name = spec.partition(":")
-    if kind == "hf" and Path(name).expanduser().is_dir():
-        return f"hf:{Path(name).expanduser().resolve()}"
+    path = Path(name).expanduser()
+    if (kind == "hf" and path.is_dir()) or (kind == "s3" and name and path.exists()):
+        return f"{kind}:{path.resolve()}"
     return spec
 
 
