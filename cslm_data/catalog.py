@@ -41,7 +41,7 @@ _PARTS: dict[str, tuple[str, str]] = {
         "shard varchar",
     ),
     "reject_parts": (
-        "{mixes/*/rejects,runs/*/rejects-*}.parquet",
+        "{mixes/*/rejects,runs/*/rejects-*,rejects/*}.parquet",
         "stage varchar, corpus varchar, key varchar, reason varchar, detail varchar",
     ),
     "batch_parts": (

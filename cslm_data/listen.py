@@ -10,7 +10,6 @@ Step 4  write both, draw them with the units between, and say how far they are f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from cslm_data.audio import SAMPLE_RATE_HZ, audio_version, decode
 from cslm_data.catalog import Connection, open_catalog, read_sql
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
 from cslm_data.features.kaldi import FRAME, HOP
+from cslm_data.file_names import file_stem
 from cslm_data.keys import key64
 from cslm_data.records import Units, Word
 from cslm_data.resynthesis import spectrum
@@ -40,7 +40,6 @@ _PAGE = "listen.html"
 _SEED_BITS = (1 << 31) - 1
 _DURATION_SAMPLE = 2000
 """Utterances that tell how long a unit lasts."""
-_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +158,7 @@ def listen_to_units(
     frames = int(durations_R.sum(dtype=np.int64))
     num_samples = round(frames / used.frame_rate_hz * SAMPLE_RATE_HZ)
     wave_T = spectrum.limit_peak(_resynthesise(voice, units_R, durations_R, num_samples, name))
-    stem = _file_stem(name)
+    stem = file_stem(name)
     panels = Panels(
         title=f"{name}: {len(units_R)} units of {used.name}",
         original_FB=None,
@@ -272,7 +271,7 @@ def _hear(found: _Found, tokenizer: SpeechTokenizer, voice: Voice, folder: Path)
     mean_T = spectrum.waveform_of(
         original_FB.mean(axis=0)[None], num_samples=len(original_T), seed=_seed(found.utt_id)
     )
-    stem = _file_stem(found.utt_id)
+    stem = file_stem(found.utt_id)
     panels = Panels(
         title=f"{found.utt_id}: {found.text or ''}",
         original_FB=original_FB,
@@ -352,16 +351,6 @@ def _facts(heard: Heard) -> str:
             f"dB (the mean spectrum: {heard.mean_distance.mel_db:.2f} dB)"
         )
     return facts
-
-
-def _file_stem(utt_id: str) -> str:
-    """An id as the name of a file, perhaps in folders.
-
-    What a file system may refuse, or what would lead elsewhere, is replaced and told apart.
-    """
-    parts = [re.sub(r"[^\w.-]", "_", part)[:_NAME_LENGTH].lstrip(".") for part in utt_id.split("/")]
-    plain = "/".join(part for part in parts if part)
-    return plain if plain == utt_id else f"{plain}-{key64(utt_id):016x}"
 
 
 def _write_wav(path: Path, wave_T: Floats) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -96,18 +96,18 @@ def list_parts(folder: Folder) -> list[str]:
 
 def unfinished_parts(folder: Folder) -> Iterator[Part]:
     """The planned parts that have no file yet, plan by plan."""
-    for plan, missing in _missing_parts(folder).items():
+    for plan, missing in missing_parts(folder).items():
         with folder.reading(plan) as stream, pq.ParquetFile(stream) as file:
             batches = (batch.to_pylist() for batch in file.iter_batches())
             rows = itertools.chain.from_iterable(batches)
             for index, group in itertools.groupby(rows, key=lambda row: row.pop("part")):
                 if index in missing:
-                    yield Part(_part_name(plan, index), tuple(Stretch(**row) for row in group))
+                    yield Part(part_name(plan, index), tuple(Stretch(**row) for row in group))
 
 
 def count_unfinished(folder: Folder) -> int:
     """How many utterances wait in planned parts."""
-    return sum(sum(missing.values()) for missing in _missing_parts(folder).values())
+    return sum(sum(missing.values()) for missing in missing_parts(folder).values())
 
 
 def forget_rejected(folder: Folder) -> int:
@@ -125,7 +125,7 @@ def forget_rejected(folder: Folder) -> int:
         return sum(pool.map(forget, list_parts(folder)))
 
 
-def _missing_parts(folder: Folder) -> dict[str, dict[int, int]]:
+def missing_parts(folder: Folder) -> dict[str, dict[int, int]]:
     """Per plan the parts that have no file yet, and the number of their utterances."""
     there = set(list_parts(folder))
     missing: dict[str, dict[int, int]] = {}
@@ -134,13 +134,13 @@ def _missing_parts(folder: Folder) -> dict[str, dict[int, int]]:
             parts = pq.read_table(stream, columns=["part"])["part"].to_numpy()
         indices, sizes = np.unique(parts, return_counts=True)
         counts = dict(zip(indices.tolist(), sizes.tolist(), strict=True))
-        waiting = {i: n for i, n in counts.items() if _part_name(plan, i) not in there}
+        waiting = {i: n for i, n in counts.items() if part_name(plan, i) not in there}
         if waiting:
             missing[plan] = waiting
     return missing
 
 
-def _part_name(plan: str, index: int) -> str:
+def part_name(plan: str, index: int) -> str:
     """`plan-0002.parquet`, 17 → `part-0002-00017.parquet`."""
     stem = plan.removesuffix(".parquet").replace("plan", "part")
     return f"{stem}-{index:05d}.parquet"
@@ -164,19 +164,18 @@ def make_encoder(
     _ = tokenizer.features
 
     def work(part: Part) -> int:
-        _write_part(tokenizer, folder, part, batch_s)
+        encoded = encode_stretches(tokenizer, part.stretches, batch_s=batch_s)
+        rows = [_row(*pair) for pair in zip(part.stretches, encoded, strict=True)]
+        write_part(folder, part.name, rows)
         return len(part.stretches)
 
     return work
 
 
-def _write_part(
-    tokenizer: SpeechTokenizer, folder: Folder, part: Part, batch_s: float | None
-) -> None:
-    encoded = encode_stretches(tokenizer, part.stretches, batch_s=batch_s)
-    rows = [_row(*pair) for pair in zip(part.stretches, encoded, strict=True)]
+def write_part(folder: Folder, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write a part: its rows in the order of its plan, each with the columns of a part."""
     table = pa.table(list(map(list, zip(*rows, strict=True))), schema=_PART_SCHEMA)
-    with folder.writing(part.name) as temporary:
+    with folder.writing(name) as temporary:
         pq.write_table(table, temporary, **_PARQUET)
 
 
