@@ -11,16 +11,16 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.assignment import assign_units
+from cslm_data.assignment import NearestCentroid
 from cslm_data.audio import SAMPLE_RATE_HZ, resampler_identity
 from cslm_data.errors import AudioError, TokenizerMismatchError
-from cslm_data.features import FeatureExtractor, load_extractor, readable_name
+from cslm_data.features import BatchExtractor, FeatureExtractor, load_extractor, readable_name
 from cslm_data.features.windows import features_of
 from cslm_data.keys import content_id
 from cslm_data.normalisation import Normalisation
@@ -75,6 +75,10 @@ class SpeechTokenizer:
     device: str = "auto"
     """Where to run; no part of the identity."""
     dtype: str = "float32"
+
+    def __getstate__(self) -> dict[str, object]:
+        """What travels to another process: not the loaded network."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def num_units(self) -> int:
@@ -141,8 +145,18 @@ class SpeechTokenizer:
         Features on a device are assigned there, and only the units leave it.
         """
         if isinstance(features_ND, np.ndarray):
-            return assign_units(self.normalisation.apply(features_ND), self.centroids_KE)
+            return self._nearest(self.normalisation.apply(features_ND))
         return self._codebook_on(str(features_ND.device)).units_of(features_ND)
+
+    @functools.cached_property
+    def _nearest(self) -> NearestCentroid:
+        """Exact for what is computed in float32; where the network is not, nor need this be."""
+        fast = False
+        if self.dtype == "bfloat16" and isinstance(self.features, BatchExtractor):
+            from cslm_data.lloyd import fast_arithmetic
+
+            fast = fast_arithmetic("cpu") == "bfloat16"
+        return NearestCentroid(self.centroids_KE, bfloat16=fast)
 
     @functools.cached_property
     def _codebook_on(self) -> Callable[[str], DeviceCodebook]:

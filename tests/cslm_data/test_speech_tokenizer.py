@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import pickle
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -145,6 +146,17 @@ def test_where_it_runs_and_how_it_came_about_do_not():
     )
     assert same.tokenizer_id == tokenizer.tokenizer_id == make().tokenizer_id
     assert make(seed=1).tokenizer_id != tokenizer.tokenizer_id
+
+
+def test_to_another_process_it_goes_without_its_loaded_parts():
+    tokenizer = make()
+    wave = noise(1.0, seed=4)
+    before = tokenizer.encode(wave)
+    travelled = pickle.loads(pickle.dumps(tokenizer))
+    assert "features" in vars(tokenizer)
+    assert set(vars(travelled)) == {field.name for field in fields(tokenizer)}
+    assert travelled.tokenizer_id == tokenizer.tokenizer_id
+    np.testing.assert_array_equal(travelled.encode(wave).units, before.units)
 
 
 def test_damage_is_noticed(tmp_path):
