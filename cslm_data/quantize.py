@@ -166,7 +166,7 @@ def quantize(
             _encode_planned(folder, make_worker, run_parts, workers)
         folder.remove_leftovers()
         agreement = None
-        if len(list_parts(folder)) > len(earlier) and _approximates(encoding, batch_s):
+        if len(list_parts(folder)) > len(earlier) and _approximates(encoding, batch_s, engine):
             agreement = _compare_with_reference(workspace, encoding, batch_s, run_parts)
         return _summarise(
             workspace,
@@ -266,12 +266,15 @@ def _encode_planned(
         )
 
 
-def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None) -> bool:
-    """True where units are computed otherwise than by the reference."""
+def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None, engine: str) -> bool:
+    """True where units may have been computed otherwise than by the reference."""
     if tokenizer.extractor == DEFAULT_EXTRACTOR:
         return False
-    batches = batch_s if batch_s is not None else choose_device(tokenizer.device) != "cpu"
-    return tokenizer.dtype != "float32" or bool(batches)
+    if tokenizer.dtype != "float32" or batch_s is not None:
+        return tokenizer.dtype != "float32" or bool(batch_s)
+    # Without a word about batches, GPUs make them; those of a cluster are not seen from here.
+    device = choose_device(tokenizer.device) if engine == "local" else tokenizer.device
+    return device != "cpu"
 
 
 def _compare_with_reference(
