@@ -7,7 +7,9 @@ added up in their order, so that the result does not depend on the number of thr
 
 Two roundings would spoil bfloat16 scores, and are kept out: of what all frames have in common (it
 is subtracted first), and of the result (from the second iteration on, the score that a frame had
-before is subtracted within the product, so that the scores that matter are small).
+before is subtracted within the product, so that the scores that matter are small). Where clusters
+are much finer than the spread of the frames, that is not enough: a probe of the frames is compared
+with float32 products at each iteration, and these take over when it shows.
 """
 
 # N frames, B frames of a block, E dimensions, K units, A = E + 4 dimensions with norm and offset
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
@@ -25,6 +28,8 @@ import torch
 
 from cslm_data.moments import Doubles, Floats, Moments, next_centroids
 
+log = logging.getLogger(__name__)
+
 Arithmetic = Literal["bfloat16", "float32"]
 
 _BLOCK = 8192
@@ -32,6 +37,9 @@ _BLOCK = 8192
 _SCORE_BYTES = 1 << 21
 """Scores computed at a time on a CPU: they stay in the cache."""
 _LEAST_ROWS = 128
+_PROBE = 2048
+_TOLERATED = 1e-3
+"""Share of the inertia that wrong choices may add before float32 takes over."""
 _DEVICE_SHARE = 0.5
 """Of a GPU's free memory, what the sample may fill; a larger one is sent over block by block."""
 
@@ -104,13 +112,23 @@ class _Sample:
         for start in range(0, size, _BLOCK):
             centred_BE = self._block(start) - mean_E
             self._squares_N[start : start + _BLOCK] = centred_BE.square().sum(dim=1)
-        search = _Bfloat16Search if arithmetic == "bfloat16" else _Float32Search
-        self._search: _Search = search(mean_E, size)
+        self._exact = _Float32Search(mean_E)
+        self._search: _Search = self._exact
+        if arithmetic == "bfloat16":
+            self._search = _Bfloat16Search(mean_E, size)
+            self._probe_P = torch.arange(0, size, max(1, size // _PROBE), device=self._device)
+            # Copies: they are asked for at each iteration.
+            self._probe_PE = self._frames_NE[self._probe_P.to(self._frames_NE.device)]
+            self._probe_PE = self._probe_PE.to(self._device)
 
     def moments(self, centroids_KE: Doubles, pool: ThreadPoolExecutor, ahead: int) -> Moments:
         """Moments of the frames less their mean, by the nearest of the centroids less it."""
         num_units = len(centroids_KE)
         self._search.load(centroids_KE)
+        if isinstance(self._search, _Bfloat16Search) and self._is_too_coarse(centroids_KE):
+            log.info("bfloat16 is too coarse for clusters so fine; going on in float32")
+            self._search = self._exact
+            self._search.load(centroids_KE)
         counts_K = np.zeros(num_units, np.int64)
         sums_KE = np.zeros(centroids_KE.shape)
         squares_K = np.zeros(num_units)
@@ -123,6 +141,16 @@ class _Sample:
         # The frames were added as they are.
         sums_KE -= counts_K[:, None] * self.mean_E
         return Moments(counts_K=counts_K, sums_KE=sums_KE, squares_K=squares_K)
+
+    def _is_too_coarse(self, centroids_KE: Doubles) -> bool:
+        """Whether wrong choices add to the inertia of the probe."""
+        self._exact.load(centroids_KE)
+        units_P = self._search.nearest(self._probe_P, self._probe_PE)
+        scores_PK = self._exact.scores(self._probe_PE)
+        excess_P = scores_PK.gather(1, units_P[:, None])[:, 0] - scores_PK.amin(dim=1)
+        # Scores are half the squared distances, less half the square of the frame.
+        inertia_P = scores_PK.amin(dim=1) + self._squares_N[self._probe_P] / 2
+        return bool(excess_P.sum() > _TOLERATED * inertia_P.sum())
 
     def _block(self, start: int) -> torch.Tensor:
         return self._frames_NE[start : start + _BLOCK].to(self._device)
@@ -137,8 +165,9 @@ class _Sample:
                     rows, max(_SCORE_BYTES // self._search.score_bytes // num_units, _LEAST_ROWS)
                 )
             for row in range(0, len(block_BE), rows):
-                some = slice(row, row + rows)
-                units_B[some] = self._search.nearest(start + row, block_BE[some])
+                some_BE = block_BE[row : row + rows]
+                places = slice(start + row, start + row + len(some_BE))
+                units_B[row : row + rows] = self._search.nearest(places, some_BE)
             counts_K = torch.bincount(units_B, minlength=num_units)
             order_B, starts_K = _by_unit(units_B), counts_K.cumsum(0) - counts_K
             squares_B1 = self._squares_N[start : start + _BLOCK, None]
@@ -166,16 +195,16 @@ class _Bfloat16Search:
         table_KA = torch.cat([part.bfloat16() for part in parts], dim=1)
         self._table_AK = table_KA.T.contiguous().to(self._mean_E.device)
 
-    def nearest(self, first: int, rows_BE: torch.Tensor) -> torch.Tensor:
-        """Units int64 (B,) of the frames from the first on: float32 (B, E)."""
-        dim, offsets_B = rows_BE.shape[1], self._offsets_N[first : first + len(rows_BE)]
+    def nearest(self, places: slice | torch.Tensor, rows_BE: torch.Tensor) -> torch.Tensor:
+        """Units int64 (B,) of the frames at those places of the sample: float32 (B, E)."""
+        dim, offsets_B = rows_BE.shape[1], self._offsets_N[places]
         shape = len(rows_BE), len(self._table_AK)
         rows_BA = torch.ones(shape, dtype=torch.bfloat16, device=rows_BE.device)
         torch.sub(rows_BE, self._mean_E, out=rows_BA[:, :dim])
         rows_BA[:, dim : dim + 2] = _two_parts(-offsets_B)
         scores_BK = rows_BA @ self._table_AK
         units_B = _lowest(scores_BK)
-        offsets_B += scores_BK.gather(1, units_B[:, None])[:, 0]
+        self._offsets_N[places] = offsets_B + scores_BK.gather(1, units_B[:, None])[:, 0]
         return units_B
 
 
@@ -184,7 +213,7 @@ class _Float32Search:
 
     score_bytes = 4
 
-    def __init__(self, mean_E: torch.Tensor, num_frames: int) -> None:
+    def __init__(self, mean_E: torch.Tensor) -> None:
         self._mean_E = mean_E
         self._norms_K = self._centroids_EK = torch.zeros(0)
 
@@ -196,10 +225,14 @@ class _Float32Search:
         self._centroids_EK = torch.from_numpy(centroids_KE.T).float().contiguous()
         self._centroids_EK = self._centroids_EK.to(self._mean_E.device)
 
-    def nearest(self, first: int, rows_BE: torch.Tensor) -> torch.Tensor:
+    def nearest(self, places: slice | torch.Tensor, rows_BE: torch.Tensor) -> torch.Tensor:
         """Units int64 (B,): float32 (B, E)."""
+        return _lowest(self.scores(rows_BE))
+
+    def scores(self, rows_BE: torch.Tensor) -> torch.Tensor:
+        """Half the squared distances, less half the square of each frame: (B, E) → (B, K)."""
         scores_BK = rows_BE @ self._centroids_EK
-        return _lowest(torch.sub(self._norms_K, scores_BK, out=scores_BK))
+        return torch.sub(self._norms_K, scores_BK, out=scores_BK)
 
 
 _Search = _Bfloat16Search | _Float32Search

@@ -1,192 +1,200 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
+from clouds import blobs, inertia_by_definition, nearest_by_definition
 
-from cslm_data.errors import NoDataError, TokenizerMismatchError, UsageError
-from cslm_data.kmeans import (
-    FrameReservoir,
-    assign_units,
-    feasible_num_units,
-    fit_kmeans,
-    language_quotas,
-)
+from cslm_data.errors import NoDataError, UsageError
+from cslm_data.keys import keyed_rng
+from cslm_data.kmeans import feasible_num_units, fit_kmeans
+from cslm_data.seeding import choose_starts
 
-
-def blobs(num_frames=6_000, dim=8, num_blobs=10, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = rng.uniform(-10, 10, (num_blobs, dim))
-    places = rng.integers(0, num_blobs, num_frames)
-    return (centres[places] + rng.normal(0, 0.2, (num_frames, dim))).astype(np.float32), centres
+BACKENDS = ["lloyd", "faiss", "sklearn"]
+EMPTIES = ["lloyd", "faiss"]
 
 
-def nearest_by_definition(frames, centroids):
-    distances = ((frames[:, None].astype(np.float64) - centroids[None]) ** 2).sum(axis=2)
-    return distances.argmin(axis=1)
-
-
-def test_quotas_by_hand():
-    # Square roots 100 : 10 : 1 of 1110 frames, and the smallest has only one.
-    assert language_quotas({"en": 10_000, "zh": 100, "sw": 1}, max_frames=111) == {
-        "en": 100,
-        "sw": 1,
-        "zh": 10,
-    }
-    assert language_quotas({"en": 900, "zh": 100}, max_frames=100, temperature=1) == {
-        "en": 90,
-        "zh": 10,
-    }
-    # zh is owed 50 and has 20: en takes what zh leaves.
-    even = language_quotas({"en": 5_000, "zh": 20}, max_frames=100, temperature=1e9)
-    assert even == {"en": 80, "zh": 20}
-    assert language_quotas({"en": 30, "zh": 20}, max_frames=100) == {"en": 30, "zh": 20}
-    assert language_quotas({}, max_frames=100) == {}
-
-
-@settings(deadline=None)
-@given(
-    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 10**7)),
-    st.integers(1, 10**6),
-    st.floats(1, 10),
-)
-def test_quotas_never_exceed_what_there_is(available, max_frames, temperature):
-    quotas = language_quotas(available, max_frames=max_frames, temperature=temperature)
-    assert sum(quotas.values()) <= max_frames
-    assert all(quotas[name] <= available[name] for name in quotas)
-    if quotas:
-        missing = min(max_frames, sum(available.values())) - sum(quotas.values())
-        assert missing <= len(quotas), "all is given out but for the rounding"
-
-
-def test_the_reservoir_is_bounded_and_does_not_depend_on_order():
-    rng = np.random.default_rng(0)
-    utterances = {
-        f"utt{i}": np.stack([np.full(n, i), np.arange(n)], axis=1).astype(np.float32)
-        for i, n in enumerate(rng.integers(1, 400, 300))
-    }
-
-    def sample(names, seed=0):
-        reservoir = FrameReservoir(500, seed=seed)
-        for name in names:
-            reservoir.add(name, utterances[name])
-            assert sum(len(f) for f in reservoir._frames) <= 500 + 10_000 + 400
-        assert reservoir.num_seen == sum(map(len, utterances.values()))
-        return reservoir.result()[1]
-
-    forward = sample(list(utterances))
-    assert forward.shape == (500, 2)
-    np.testing.assert_array_equal(forward, sample(list(utterances)[::-1]))
-    assert not np.array_equal(forward, sample(list(utterances), seed=1))
-    assert len(np.unique(forward, axis=0)) == 500, "no frame twice"
-    assert 120 < forward[:, 0].mean() < 180, "no part of the corpus is preferred"
-
-
-def test_a_reservoir_larger_than_the_corpus_keeps_every_frame():
-    reservoir = FrameReservoir(100, seed=0)
-    assert reservoir.result()[1].size == 0
-    reservoir.add("a", np.arange(12, dtype=np.float32).reshape(6, 2))
-    assert sorted(reservoir.result()[1][:, 0]) == [0, 2, 4, 6, 8, 10]
-
-
-@pytest.mark.parametrize("backend", ["faiss", "sklearn"])
-def test_kmeans_finds_the_clusters_there_are(backend):
+@pytest.mark.parametrize("init", ["random", "kmeans++"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kmeans_finds_the_clusters_there_are(backend, init):
     frames, centres = blobs()
-    fit = fit_kmeans(frames, num_units=30, seed=0, backend=backend)
-    assert fit.centroids_KD.shape == (30, 8)
-    assert fit.centroids_KD.dtype == np.float32
-    distance = np.sqrt(((centres[:, None] - fit.centroids_KD[None]) ** 2).sum(axis=2)).min(axis=1)
+    fit = fit_kmeans(frames, num_units=30, seed=0, backend=backend, init=init)
+    assert fit.centroids_KE.shape == (30, 8)
+    assert fit.centroids_KE.dtype == np.float32
+    assert (fit.backend, fit.init, fit.num_frames) == (backend, init, 6_000)
+    distance = np.sqrt(((centres[:, None] - fit.centroids_KE[None]) ** 2).sum(axis=2)).min(axis=1)
     assert distance.max() < 0.5
-    nearest = fit.centroids_KD[assign_units(frames, fit.centroids_KD)]
-    inertia = ((frames - nearest) ** 2).sum(axis=1).mean()
-    assert inertia == pytest.approx(fit.inertia[-1], rel=0.05)
+    assert inertia_by_definition(frames, fit.centroids_KE) == pytest.approx(
+        fit.inertia[-1], rel=0.05
+    )
 
 
-def test_all_frames_are_used_and_the_inertia_falls():
-    # FAISS by itself would take 256 frames per centroid: 512 of these.
-    frames, _ = blobs(num_blobs=2)
-    frames[:6] = 1_000
-    fit = fit_kmeans(frames, num_units=3, seed=0)
-    assert abs(fit.centroids_KD - 1_000).max(axis=1).min() < 1, "six frames make a cluster"
-    assert fit.num_frames == 6_000
-    assert 1 <= len(fit.inertia) <= 25
-    assert fit.inertia[-1] <= fit.inertia[0]
+@pytest.mark.parametrize("backend", EMPTIES)
+def test_the_curve_is_the_inertia_of_each_iteration_and_falls(backend):
+    frames, _ = blobs(num_frames=2_000)
+    frames += np.random.default_rng(1).normal(0, 2, frames.shape).astype(np.float32)
+    options = {"num_units": 20, "seed": 3, "backend": backend, "init": "random"}
+    one = fit_kmeans(frames, num_iterations=1, **options)
+    two = fit_kmeans(frames, num_iterations=2, **options)
+    ten = fit_kmeans(frames, num_iterations=10, **options)
+    assert len(ten.inertia) == 10
+    assert ten.inertia[:2] == two.inertia
+    # An iteration is measured with the centroids that it begins with.
+    assert two.inertia[1] == pytest.approx(
+        inertia_by_definition(frames, one.centroids_KE), rel=2e-3
+    )
+    assert list(ten.inertia) == sorted(ten.inertia, reverse=True)
 
 
-@pytest.mark.parametrize("backend", ["faiss", "sklearn"])
+@pytest.mark.parametrize("backend", EMPTIES)
+def test_all_frames_are_used(backend):
+    # FAISS by itself would take 256 frames per centroid: 512 of these, and miss the means by 0.01.
+    frames, centres = blobs(num_blobs=2)
+    fit = fit_kmeans(frames, num_units=2, seed=0, backend=backend)
+    places = nearest_by_definition(frames, centres)
+    means = np.array([frames[places == place].mean(axis=0) for place in (0, 1)])
+    order = nearest_by_definition(means, fit.centroids_KE)
+    np.testing.assert_allclose(fit.centroids_KE[order], means, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_same_seed_gives_the_same_bytes(backend):
     frames, _ = blobs(num_frames=3_000)
     frames += np.random.default_rng(1).normal(0, 2, frames.shape).astype(np.float32)
 
     def fit(seed):
-        return fit_kmeans(frames, num_units=20, seed=seed, backend=backend).centroids_KD.tobytes()
+        found = fit_kmeans(frames, num_units=20, seed=seed, backend=backend)
+        return found.centroids_KE.tobytes(), found.inertia
 
-    threads = faiss.omp_get_max_threads()
+    before, threads = frames.copy(), (faiss.omp_get_max_threads(), torch.get_num_threads())
     assert fit(0) == fit(0)
     assert fit(0) != fit(1)
-    assert faiss.omp_get_max_threads() == threads, "the caller's threads are as they were"
+    assert threads == (faiss.omp_get_max_threads(), torch.get_num_threads())
+    np.testing.assert_array_equal(frames, before)
 
 
-def test_few_frames_carry_fewer_units(caplog):
-    frames, _ = blobs(num_frames=400)
-    fit = fit_kmeans(frames, num_units=500, seed=0)
-    assert len(fit.centroids_KD) == 400 // 39 == feasible_num_units(400, 500)
-    assert "only 10" in caplog.text
-    assert len(fit_kmeans(frames[:3], num_units=500, seed=0).centroids_KD) == 2
-    with pytest.raises(NoDataError):
-        fit_kmeans(frames[:1], num_units=500, seed=0)
-    with pytest.raises(UsageError):
-        fit_kmeans(frames, num_units=70_000, seed=0)
+_FIT = """
+import hashlib, numpy
+from cslm_data.kmeans import fit_kmeans
+frames = numpy.random.default_rng(0).standard_normal((20_000, 40)).astype("float32")
+for backend, threads in (("lloyd", {threads}), ("faiss", 1), ("sklearn", 1)):
+    fit = fit_kmeans(frames, num_units=30, seed=4, backend=backend, num_threads=threads,
+                     num_iterations=3)
+    print(backend, hashlib.sha256(fit.centroids_KE.tobytes()).hexdigest(), fit.inertia)
+"""
 
 
-def test_equal_frames_leave_no_centroid_undefined():
+def test_the_bytes_do_not_depend_on_the_number_of_threads():
+    printed = []
+    for variable, threads in (("1", 1), ("2", 3)):
+        done = subprocess.run(
+            [sys.executable, "-c", _FIT.format(threads=threads)],
+            env={**os.environ, "OMP_NUM_THREADS": variable, "OPENBLAS_NUM_THREADS": variable},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        printed.append(done.stdout)
+    assert printed[0].count("\n") == 3
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_several_starts_the_best_stays(backend):
+    frames, _ = blobs(num_frames=1_500, num_blobs=40)
+    options = {"num_units": 40, "backend": backend, "init": "random", "num_iterations": 5}
+    several = fit_kmeans(frames, seed=0, restarts=4, **options)
+    one = fit_kmeans(frames, seed=0, **options)
+    assert several.inertia[-1] < one.inertia[-1]
+    assert len(several.inertia) == len(one.inertia)
+
+
+@pytest.mark.parametrize("backend", EMPTIES)
+def test_a_unit_that_loses_its_frames_takes_half_of_a_cluster(backend):
+    # Most starts are one of the equal frames: all but one of them are empty at once.
+    frames, _ = blobs(num_frames=300, num_blobs=3)
+    frames = np.concatenate([frames, np.full((2_700, 8), 20, np.float32)])
+    fit = fit_kmeans(frames, num_units=8, seed=0, backend=backend, init="random")
+    starts = choose_starts(frames, num_units=8, init="random", rng=keyed_rng(0, "kmeans", "0"))
+    assert len(np.unique(starts, axis=0)) < 5
+    used = np.bincount(nearest_by_definition(frames, fit.centroids_KE), minlength=8)
+    assert (used > 0).sum() >= (8 if backend == "lloyd" else 4)
+    assert np.isfinite(fit.centroids_KE).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equal_frames_leave_no_centroid_undefined(backend):
     frames = np.zeros((2_000, 4), np.float32)
     frames[1_000:] = 1
-    centroids = fit_kmeans(frames, num_units=20, seed=0).centroids_KD
+    with np.errstate(all="raise"):
+        centroids = fit_kmeans(frames, num_units=20, seed=0, backend=backend).centroids_KE
+    assert centroids.shape == (20, 4)
     assert np.isfinite(centroids).all()
-    assert len(np.unique(assign_units(frames, centroids))) == 2
+    assert inertia_by_definition(frames, centroids) < 1e-6
 
 
-@pytest.mark.parametrize(("dim", "num_units"), [(1, 2), (39, 500), (768, 100)])
-def test_each_frame_gets_its_nearest_centroid(dim, num_units):
-    rng = np.random.default_rng(dim)
-    frames = rng.standard_normal((300, dim)).astype(np.float32)
-    centroids = rng.standard_normal((num_units, dim)).astype(np.float32)
-    units = assign_units(frames, centroids)
-    assert units.dtype == np.uint16
-    np.testing.assert_array_equal(units, nearest_by_definition(frames, centroids))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_on_the_sphere_centroids_have_length_one(backend):
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((5, 6))
+    frames = directions[rng.integers(0, 5, 3_000)] * rng.uniform(0.5, 9, (3_000, 1))
+    frames += rng.normal(0, 0.05, frames.shape)
+    frames = (frames / np.linalg.norm(frames, axis=1, keepdims=True)).astype(np.float32)
+    frames[0] = 0
+    fit = fit_kmeans(frames, num_units=5, seed=1, backend=backend, init="kmeans++", spherical=True)
+    np.testing.assert_allclose(np.linalg.norm(fit.centroids_KE, axis=1), 1, atol=1e-5)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    assert (fit.centroids_KE @ directions.T).max(axis=0).min() > 0.99
+    # FAISS sums cosines near 1 in float32.
+    inertia = inertia_by_definition(frames, fit.centroids_KE)
+    assert fit.inertia[-1] == pytest.approx(inertia, rel=5e-2)
 
 
-def test_of_equal_centroids_the_lowest_is_taken():
-    centroids = np.array([[2.0], [-1.0], [1.0], [-1.0], [1.0]], np.float32)
-    frames = np.array([[0.0], [0.9], [-5.0], [1.5], [1.5001]], np.float32)
-    assert assign_units(frames, centroids).tolist() == [1, 2, 1, 0, 0]
+def test_the_backends_agree_from_the_same_start():
+    frames, _ = blobs(num_frames=4_000, dim=30, num_blobs=25)
+    frames += np.random.default_rng(1).normal(0, 3, frames.shape).astype(np.float32)
+    ours, theirs = (
+        fit_kmeans(frames, num_units=25, seed=0, backend=backend, init="random")
+        for backend in ("lloyd", "faiss")
+    )
+    assert ours.inertia[0] == pytest.approx(theirs.inertia[0], rel=1e-3)
+    assert ours.inertia[-1] == pytest.approx(theirs.inertia[-1], rel=5e-3)
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 40))
-def test_a_unit_depends_on_its_frame_alone(seed, num_frames, num_units):
-    rng = np.random.default_rng(seed)
-    # Far from the origin and close together: the float32 scores alone would not tell them apart.
-    frames = (1_000 + rng.standard_normal((num_frames, 16)) * 1e-2).astype(np.float32)
-    centroids = (1_000 + rng.standard_normal((num_units, 16)) * 1e-2).astype(np.float32)
-    together = assign_units(frames, centroids)
-    alone = [int(assign_units(frames[i : i + 1], centroids)[0]) for i in range(num_frames)]
-    assert together.tolist() == alone == nearest_by_definition(frames, centroids).tolist()
+def test_auto_says_what_it_took():
+    from cslm_data.lloyd import fast_arithmetic
+
+    frames, _ = blobs(num_frames=1_500, dim=2)
+    few = fit_kmeans(frames, num_units=3, seed=0, num_iterations=1)
+    many = fit_kmeans(frames, num_units=501, seed=0, num_iterations=1)
+    assert few.backend == ("lloyd" if fast_arithmetic("cpu") == "bfloat16" else "faiss")
+    assert (few.init, many.init) == ("kmeans++", "random")
 
 
-def test_assignment_agrees_with_faiss_on_more_than_one_block():
-    frames, _ = blobs(num_frames=5_000)
-    centroids = fit_kmeans(frames, num_units=40, seed=0).centroids_KD
-    index = faiss.IndexFlatL2(8)
-    index.add(centroids)
-    same = assign_units(frames, centroids) == index.search(frames, 1)[1][:, 0]
-    assert same.mean() > 0.999
-    assert assign_units(frames[:0], centroids).shape == (0,)
-
-
-def test_features_of_another_size_are_refused():
-    with pytest.raises(TokenizerMismatchError, match="39"):
-        assign_units(np.zeros((2, 39), np.float32), np.zeros((5, 768), np.float32))
+def test_what_cannot_be_is_said(caplog):
+    frames, _ = blobs(num_frames=400)
+    assert feasible_num_units(400, 500) == 400 // 39
+    assert feasible_num_units(3, 500) == 2
+    fit_kmeans(frames, num_units=11, seed=0)
+    assert "400 frames are few for 11 units" in caplog.text
+    with pytest.raises(UsageError, match=r"500: there are only 400 frames; ask for 10"):
+        fit_kmeans(frames, num_units=500, seed=0)
+    with pytest.raises(NoDataError, match="1 frames are too few"):
+        fit_kmeans(frames[:1], num_units=500, seed=0)
+    for wrong in (1, 70_000):
+        with pytest.raises(UsageError, match="from 2 to 65536"):
+            fit_kmeans(frames, num_units=wrong, seed=0)
+    for option, name in (("backend", "--backend x: choose auto, lloyd"), ("init", "--init x")):
+        with pytest.raises(UsageError, match=name):
+            fit_kmeans(frames, num_units=5, seed=0, **{option: "x"})
+    for option in ("restarts", "num_iterations"):
+        with pytest.raises(UsageError, match="1 or more"):
+            fit_kmeans(frames, num_units=5, seed=0, **{option: 0})
+    frames[77, 3] = np.nan
+    with pytest.raises(UsageError, match="frame 77 .* nan as number 3"):
+        fit_kmeans(frames, num_units=5, seed=0)
