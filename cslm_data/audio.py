@@ -98,17 +98,16 @@ def decode_blocks(
     offset_s: float = 0.0,
     duration_s: float | None = None,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
-    block_s: float = 10.0,
 ) -> Iterator[NDArray[np.float32]]:
-    """What `decode` gives, the same samples, about `block_s` seconds at a time: float32 (t,).
+    """What `decode` gives, the same samples, a block of at most a few MB at a time: float32 (t,).
 
-    For recordings of hours: memory is that of a block. Raises AudioError as `decode` does, but
-    `truncated` and `not_finite` only when the iteration comes to the place.
+    For recordings of hours. Raises AudioError as `decode` does, but `truncated` and `not_finite`
+    only when the iteration comes to the place.
     """
     with _open_sound(uri) as sound:
         rate_hz = int(sound.samplerate)
         start, wanted = _find_stretch(sound, uri, offset_s, duration_s)
-        blocks = _mono_blocks(sound, uri, start, wanted, max(1, round(block_s * rate_hz)))
+        blocks = _mono_blocks(sound, uri, start, wanted)
         if rate_hz == sample_rate_hz:
             yield from blocks
             return
@@ -159,10 +158,11 @@ def _find_stretch(
     return start, wanted
 
 
-def _mono_blocks(
-    sound: Any, uri: str, start: int, wanted: int, block_frames: int = _BLOCK_FRAMES
-) -> Iterator[NDArray[np.float32]]:
-    """`wanted` frames from `start`, block by block so that many channels cost no more memory."""
+def _mono_blocks(sound: Any, uri: str, start: int, wanted: int) -> Iterator[NDArray[np.float32]]:
+    """`wanted` frames from `start`, block by block so that many channels cost no more memory.
+
+    Always the same blocks: libsndfile's last samples of an opus file depend on how it was read.
+    """
     import soundfile
 
     done, problem = 0, ""
@@ -170,7 +170,7 @@ def _mono_blocks(
         if start:
             sound.seek(start)
         while done < wanted:
-            block_TC = sound.read(min(block_frames, wanted - done), "float32", always_2d=True)
+            block_TC = sound.read(min(_BLOCK_FRAMES, wanted - done), "float32", always_2d=True)
             if not len(block_TC):
                 break
             done += len(block_TC)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import fsspec
 import numpy as np
 import pytest
 import soundfile
 
-from cslm_data.audio import audio_version, decode, probe, resampler_identity
+from cslm_data.audio import audio_version, decode, decode_blocks, probe, resampler_identity
 from cslm_data.errors import AudioError
 
 
@@ -185,3 +186,65 @@ def test_a_stretch_of_a_lossy_recording_is_the_same_sound_as_in_the_whole(tmp_pa
         whole = decode(str(path))
         part = decode(str(path), offset_s=2.0, duration_s=1.0)
         assert np.corrcoef(part, whole[32_000:48_000])[0, 1] > 0.999, suffix
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate_hz", "options"),
+    [
+        (".wav", 16_000, {"subtype": "PCM_16"}),
+        (".flac", 44_100, {}),
+        (".wav", 8_000, {"subtype": "FLOAT"}),
+        (".opus", 48_000, {"format": "OGG", "subtype": "OPUS"}),
+        (".mp3", 22_050, {}),
+    ],
+)
+def test_blocks_are_the_samples_of_the_whole(tmp_path, monkeypatch, suffix, rate_hz, options):
+    monkeypatch.setattr("cslm_data.audio._BLOCK_FRAMES", 9_973)
+    path = tmp_path / f"a{suffix}"
+    noise = np.random.default_rng(4).uniform(-0.4, 0.4, (5 * rate_hz + 77, 2))
+    soundfile.write(path, noise, rate_hz, **options)
+    for stretch in ({}, {"offset_s": 1.25, "duration_s": 2.5}, {"duration_s": 0.001}):
+        whole = decode(str(path), **stretch)
+        blocks = list(decode_blocks(str(path), **stretch))
+        assert len(blocks) > 1 or len(whole) < 1_000
+        assert blocks[0].dtype == np.float32
+        np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+
+
+def test_blocks_of_a_bad_recording_raise_what_the_whole_raises(tmp_path, monkeypatch):
+    monkeypatch.setattr("cslm_data.audio._BLOCK_FRAMES", 1_600)
+
+    def read(uri, **options):
+        return list(decode_blocks(uri, **options))
+
+    path = tmp_path / "a.wav"
+    wave = tone()
+    wave[7_000] = np.nan
+    soundfile.write(path, wave, 16_000, subtype="FLOAT")
+    assert reason(read, str(path)) == "not_finite"
+    assert reason(read, str(path), offset_s=2.0) == "out_of_range"
+    assert reason(read, str(path), duration_s=0.0) == "empty"
+    assert reason(read, str(tmp_path / "nowhere.wav")) == "missing"
+    whole = tmp_path / "whole.flac"
+    soundfile.write(whole, np.random.default_rng(1).uniform(-0.5, 0.5, 32_000), 16_000)
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    blocks = decode_blocks(str(cut))
+    assert len(next(blocks)) == 1_600, "what comes before the tear is there"
+    with pytest.raises(AudioError, match="truncated"):
+        list(blocks)
+
+
+def test_blocks_of_a_long_recording_take_the_memory_of_a_block(tmp_path):
+    path = tmp_path / "long.wav"
+    second = np.random.default_rng(5).integers(-9_000, 9_000, 44_100).astype(np.int16)
+    with soundfile.SoundFile(path, "w", 44_100, 1) as sound:
+        for _ in range(600):
+            sound.write(second)
+    list(decode_blocks(str(path), duration_s=1.0))
+    tracemalloc.start()
+    total = sum(len(block) for block in decode_blocks(str(path)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == 600 * 16_000
+    assert peak < 25e6, "ten minutes would be 100 MB"

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, UsageError
-from cslm_data.features import load_extractor, normalise_spec, readable_name
+from cslm_data.features import BatchExtractor, load_extractor, normalise_spec, readable_name
 
 TINY = {
     "hidden_size": 24,
@@ -25,19 +25,38 @@ FAMILIES = {
     "hubert": (transformers.HubertConfig, transformers.HubertModel),
     "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
     "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+    "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
+    "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
 }
+STABLE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
+KINDS = {
+    "hubert-base": ("hubert", {}),
+    "hubert-base-normalised": ("hubert", {"normalise": True}),
+    "hubert-large": ("hubert", {"normalise": True, "conv_bias": True, **STABLE}),
+    "hubert-batch-norm": ("hubert", {"conv_pos_batch_norm": True}),
+    "wav2vec2-base": ("wav2vec2", {"normalise": True}),
+    "wav2vec2-large": ("wav2vec2", STABLE),
+    "wav2vec2-adapters": ("wav2vec2", {"adapter_attn_dim": 4, **STABLE}),
+    "wavlm-base": ("wavlm", {}),
+    "wavlm-large": ("wavlm", {"normalise": True, **STABLE}),
+    "unispeech-sat": ("unispeech-sat", {}),
+    "data2vec": ("data2vec-audio", {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7}),
+}
+"""Each way in which published models differ, Chinese HuBERT and mHuBERT-147 among the base ones."""
 
 
-def save_model(folder, family="hubert", *, stable=False, normalise=False, seed=0, **fields):
+def save_model(folder, family="hubert", *, normalise=False, seed=0, **fields):
     """A small random network in the directory form that real ones are published in."""
     torch.manual_seed(seed)
     kind, network = FAMILIES[family]
-    norm = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"} if stable else {}
-    model = network(kind(**TINY, **norm, **fields)).eval()
+    model = network(kind(**{**TINY, **fields})).eval()
     # Fresh norms are all alike: give them values of their own, as training would.
     for name, parameter in model.named_parameters():
-        if "layer_norm" in name:
+        if "_norm" in name:
             torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
+    for name, buffer in model.named_buffers():
+        if "running" in name:
+            torch.nn.init.uniform_(buffer, 0.5, 2.0)
     model.save_pretrained(folder)
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise)
     extractor.save_pretrained(folder)
@@ -49,16 +68,24 @@ def noise(num_samples=8_000, seed=0):
     return (0.05 * values + 0.02).astype(np.float32)
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
-@pytest.mark.parametrize("stable", [False, True])
-def test_stopping_at_a_layer_gives_the_hidden_state_of_the_full_model(tmp_path, family, stable):
-    model = save_model(tmp_path, family, stable=stable)
-    wave = noise()
+def full_model(model, wave, *, normalise=False):
+    """Hidden states of every layer as transformers computes them: a list of (N, D)."""
+    prepare = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise)
+    ready = prepare(wave, sampling_rate=16_000, return_tensors="pt").input_values
     with torch.inference_mode():
-        full = model(torch.from_numpy(wave)[None], output_hidden_states=True)
+        states = model(ready, output_hidden_states=True).hidden_states
+    return [state[0].numpy() for state in states]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_stopping_at_a_layer_gives_the_hidden_state_of_the_full_model(tmp_path, kind):
+    family, options = KINDS[kind]
+    model = save_model(tmp_path, family, **options)
+    wave = noise()
+    states = full_model(model, wave, normalise=options.get("normalise", False))
     for layer in (0, 1, 2, 3, None):
         extractor = load_extractor(f"hf:{tmp_path}", layer=layer, device="cpu")
-        expected = full.hidden_states[-1 if layer is None else layer][0].numpy()
+        expected = states[-1 if layer is None else layer]
         actual = extractor(wave)
         assert actual.dtype == np.float32
         assert actual.shape == expected.shape == ((8_000 - 325) // 320 + 1, 24)
@@ -66,18 +93,43 @@ def test_stopping_at_a_layer_gives_the_hidden_state_of_the_full_model(tmp_path, 
         assert (extractor.dim, extractor.frame_rate_hz) == (24, 50.0)
 
 
-def test_the_waveform_is_normalised_where_the_model_was_trained_so(tmp_path):
-    wave = noise()
-    processor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
-    ready = processor(wave, sampling_rate=16_000, return_tensors="pt").input_values
-    for normalise in (True, False):
-        folder = tmp_path / str(normalise)
-        model = save_model(folder, stable=True, normalise=normalise)
-        with torch.inference_mode():
-            given = ready if normalise else torch.from_numpy(wave)[None]
-            expected = model(given).last_hidden_state[0].numpy()
-        actual = load_extractor(f"hf:{folder}", device="cpu")(wave)
-        np.testing.assert_allclose(actual, expected, atol=1e-4)
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_padding_and_company_change_nothing_in_a_batch(tmp_path, kind):
+    family, options = KINDS[kind]
+    model = save_model(tmp_path, family, **options)
+    extractor = load_extractor(f"hf:{tmp_path}", layer=2, device="cpu")
+    assert isinstance(extractor, BatchExtractor)
+    waves = [noise(n, seed) for seed, n in enumerate((8_000, 2_500, 12_345, 326))]
+    for wave, features in zip(waves, extractor.batch(waves), strict=True):
+        expected = full_model(model, wave, normalise=options.get("normalise", False))[2]
+        assert features.dtype == torch.float32
+        np.testing.assert_allclose(features.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hubert-base", "hubert-large", "wavlm-base"])
+def test_bfloat16_stays_close_and_is_the_same_in_batches(tmp_path, kind):
+    family, options = KINDS[kind]
+    save_model(tmp_path, family, **options)
+    exact, short = (
+        load_extractor(f"hf:{tmp_path}", layer=2, device="cpu", dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert exact.identity == short.identity, "the dtype is how it runs, not what it is"
+    waves = [noise(n, seed) for seed, n in enumerate((8_000, 2_500, 12_345))]
+    for wave, features in zip(waves, short.batch(waves), strict=True):
+        expected = exact(wave)
+        assert np.sqrt(np.mean((short(wave) - expected) ** 2)) < 0.01 * expected.std()
+        np.testing.assert_allclose(features.numpy(), short(wave), atol=0.01 * expected.std())
+
+
+def test_without_a_preprocessor_file_the_family_decides_about_normalisation(tmp_path):
+    for kind, normalised in (("hubert-base", False), ("wav2vec2-large", True)):
+        family, options = KINDS[kind]
+        model = save_model(tmp_path / kind, family, **options)
+        (tmp_path / kind / "preprocessor_config.json").unlink()
+        expected = full_model(model, noise(), normalise=normalised)[-1]
+        actual = load_extractor(f"hf:{tmp_path / kind}", device="cpu")(noise())
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_the_identity_follows_weights_layer_and_normalisation_but_not_the_place(tmp_path):
@@ -126,7 +178,7 @@ def test_what_cannot_be_used_is_said(tmp_path, monkeypatch):
         load_extractor(f"hf:{tmp_path / 'good'}", layer=4, device="cpu")
     with pytest.raises(UsageError, match="bfloat16"):
         load_extractor("mfcc", dtype="int4")
-    with pytest.raises(UsageError, match=r"kinds are hf, mfcc, torchaudio"):
+    with pytest.raises(UsageError, match=r"kinds are hf, mfcc, s3, torchaudio"):
         load_extractor("nosuch:thing")
     with pytest.raises(UsageError, match="no layers"):
         load_extractor("mfcc", layer=3)
@@ -135,6 +187,12 @@ def test_what_cannot_be_used_is_said(tmp_path, monkeypatch):
     transformers.BertConfig().save_pretrained(tmp_path / "text")
     with pytest.raises(UsageError, match="'bert'"):
         load_extractor(f"hf:{tmp_path / 'text'}", device="cpu")
+    save_model(tmp_path / "other-rate")
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=8_000).save_pretrained(
+        tmp_path / "other-rate"
+    )
+    with pytest.raises(UsageError, match="8000 Hz"):
+        load_extractor(f"hf:{tmp_path / 'other-rate'}", device="cpu")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MissingArtefactError, match="network"):

@@ -31,19 +31,37 @@ SIZES = {
 }
 
 
+LARGE = {
+    "extractor_mode": "layer_norm",
+    "extractor_conv_bias": True,
+    "encoder_layer_norm_first": True,
+}
+WAVLM = {"encoder_num_buckets": 32, "encoder_max_distance": 60}
+KINDS = {
+    "base": ("Wav2Vec2", torchaudio.models.wav2vec2_model, {}),
+    "large": ("Wav2Vec2", torchaudio.models.wav2vec2_model, LARGE),
+    "wavlm": ("WavLM", torchaudio.models.wavlm_model, WAVLM),
+}
+
+
 @pytest.fixture
 def tiny_bundle(tmp_path, monkeypatch):
     """HUBERT_BASE with small random weights in torch's own cache: nothing is downloaded."""
     bundle_class = type(torchaudio.pipelines.HUBERT_BASE)
 
-    def make(*, normalise=False, seed=0):
+    def make(kind="base", *, normalise=False, seed=0):
         torch.manual_seed(seed)
-        model = torchaudio.models.wav2vec2_model(**SIZES).eval()
-        cache = tmp_path / f"{normalise}-{seed}"
+        family, network, options = KINDS[kind]
+        sizes = {**SIZES, **options}
+        model = network(**sizes).eval()
+        for name, parameter in model.named_parameters():
+            if "layer_norm" in name:
+                torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
+        cache = tmp_path / f"{kind}-{normalise}-{seed}"
         (cache / "hub" / "checkpoints").mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), cache / "hub" / "checkpoints" / "tiny.pth")
         monkeypatch.setenv("TORCH_HOME", str(cache))
-        bundle = bundle_class("tiny.pth", SIZES, 16_000, normalise, _model_type="Wav2Vec2")
+        bundle = bundle_class("tiny.pth", sizes, 16_000, normalise, _model_type=family)
         monkeypatch.setattr(torchaudio.pipelines, "HUBERT_BASE", bundle)
         return model
 
@@ -55,9 +73,10 @@ def noise(num_samples=8_000):
     return (0.05 * values + 0.02).astype(np.float32)
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("normalise", [False, True])
-def test_each_layer_equals_that_of_the_whole_network(tiny_bundle, normalise):
-    model = tiny_bundle(normalise=normalise)
+def test_each_layer_equals_that_of_the_whole_network(tiny_bundle, kind, normalise):
+    model = tiny_bundle(kind, normalise=normalise)
     wave = torch.from_numpy(noise())[None]
     given = torch.nn.functional.layer_norm(wave, wave.shape) if normalise else wave
     with torch.inference_mode():
@@ -68,6 +87,15 @@ def test_each_layer_equals_that_of_the_whole_network(tiny_bundle, normalise):
         np.testing.assert_allclose(extractor(noise()), expected, atol=1e-5)
         assert extractor.dim == 24
     assert extractor(noise(5)).shape[1] == 24
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_padding_and_company_change_nothing_in_a_batch(tiny_bundle, kind):
+    tiny_bundle(kind, normalise=True)
+    extractor = load_extractor("torchaudio:HUBERT_BASE", layer=2, device="cpu")
+    waves = [noise(num_samples) for num_samples in (8_000, 2_500, 12_345, 500)]
+    for wave, features in zip(waves, extractor.batch(waves), strict=True):
+        np.testing.assert_allclose(features.numpy(), extractor(wave), atol=1e-5)
 
 
 def test_identity_follows_weights_and_layer(tiny_bundle):
