@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import platform
 import re
 import tempfile
 import uuid
@@ -212,7 +213,7 @@ def _explain(address: str, doing: str, error: Exception) -> StorageError:
 
 # ----------------------------------------------------------------------------- units of a workspace
 def units_folder(workspace: Workspace) -> Folder:
-    """The folder that holds a folder of units per speech tokenizer."""
+    """Where a workspace has a folder of units per speech tokenizer."""
     said = _read_location(workspace)
     return LocalFolder(workspace.units) if said is None else _folder_at(said["address"])
 
@@ -244,37 +245,43 @@ def place_units(workspace: Workspace, address: str) -> None:
     """
     folder = _folder_at(address)
     said = _read_location(workspace)
-    if said is not None:
-        if said["address"] != folder.address:
-            raise AlreadyExistsError(
-                f"{workspace.root}: its units lie at {said['address']}; to move them to "
-                f"{folder.address}, copy everything there, remove {workspace.units / _LOCATION} "
-                "and run this command again"
-            )
+    if folder == units_folder(workspace):
         return
-    there = sorted({path.parent.name for path in workspace.units.glob("*/*.parquet")})
-    if there:
-        raise AlreadyExistsError(
-            f"{workspace.units}: holds units already ({', '.join(there)}); to move them, copy "
-            f"these folders to {folder.address}, remove them here and run this command again"
-        )
-    folder.prepare()
-    token = _claim(folder, workspace)
+    if said is not None:
+        if (_read_owner(folder) or {}).get("workspace") != said["workspace"]:
+            raise AlreadyExistsError(
+                f"{workspace.root}: its units lie at {said['address']}; to move them, copy all "
+                f"that is there, {_OWNER} too, to {folder.address} and run this command again"
+            )
+        token = said["workspace"]
+    else:
+        there = sorted({path.parent.name for path in workspace.units.glob("*/*.parquet")})
+        if there:
+            raise AlreadyExistsError(
+                f"{workspace.units}: holds units already ({', '.join(there)}); to move them, copy "
+                f"these folders to {folder.address}, remove them here and run this command again"
+            )
+        folder.prepare()
+        token = _claim(folder, workspace)
     write_json(workspace.units / _LOCATION, {"address": folder.address, "workspace": token})
 
 
 def _claim(folder: Folder, workspace: Workspace) -> str:
     """Mark a folder as this workspace's: two that plan parts in one would overwrite each other."""
+    us = {"root": str(workspace.root), "host": platform.node()}
     owner = _read_owner(folder)
-    if owner is not None:
-        raise AlreadyExistsError(
-            f"{folder.address}: holds the units of another workspace ({owner.get('root')}); choose "
-            f"an empty place with --units-at, or, if that workspace is gone, remove {_OWNER} there"
-        )
-    token = uuid.uuid4().hex
-    with folder.writing(_OWNER) as path:
-        path.write_text(json.dumps({"workspace": token, "root": str(workspace.root)}) + "\n")
-    return token
+    if owner is None:
+        token = uuid.uuid4().hex
+        with folder.writing(_OWNER) as path:
+            path.write_text(json.dumps({"workspace": token, **us}) + "\n", encoding="utf-8")
+        return token
+    if us.items() <= owner.items():
+        return owner["workspace"]
+    raise AlreadyExistsError(
+        f"{folder.address}: holds the units of another workspace ({owner.get('root')} on "
+        f"{owner.get('host')}); choose an empty place with --units-at, or, if that workspace is "
+        f"gone, remove {_OWNER} there"
+    )
 
 
 def _read_owner(folder: Folder) -> dict[str, str] | None:

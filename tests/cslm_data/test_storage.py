@@ -162,7 +162,9 @@ def test_units_do_not_change_their_place_unnoticed(workspace, speech, tmp_path):
             place_units(workspace, address)
     with pytest.raises(UsageError, match="nowhere://x: .*nowhere"):
         place_units(workspace, "nowhere://x")
+    place_units(workspace, str(workspace.units))
     assert units_folder(workspace) == LocalFolder(workspace.units)
+    assert not workspace.units.exists()
     first = run(workspace)
     there, disk = files(workspace), tmp_path / "disk"
     with pytest.raises(AlreadyExistsError, match=f"holds units already .*{first.tokenizer_id}"):
@@ -175,10 +177,16 @@ def test_units_do_not_change_their_place_unnoticed(workspace, speech, tmp_path):
     assert {p.relative_to(disk).as_posix(): p.read_bytes() for p in disk.glob("*/*")} == there
     with pytest.raises(AlreadyExistsError, match=f"lie at {disk}; to move them"):
         run(workspace, units_at=str(tmp_path / "elsewhere"))
+    shutil.copytree(disk, tmp_path / "elsewhere")
+    assert run(workspace, units_at=str(tmp_path / "elsewhere")).num_already == 6
+    shutil.rmtree(disk)
+    assert len(units(workspace)) == 6
 
 
 def test_two_workspaces_do_not_share_a_place(workspace, speech, tmp_path):
     place_units(workspace, str(tmp_path / "disk"))
+    place_units(workspace, str(tmp_path / "disk"))
+    (workspace.units / "location.json").unlink()
     place_units(workspace, str(tmp_path / "disk"))
     other = Workspace(tmp_path / "other")
     with pytest.raises(AlreadyExistsError, match=f"another workspace .*{workspace.root}"):
