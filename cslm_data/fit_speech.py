@@ -193,9 +193,11 @@ def all_speech(workspace: Workspace, part_s: float) -> Iterator[AllSpeech]:
     try:
         with open_catalog(workspace, doing="fitting a speech tokenizer") as connection:
             connection.execute(read_sql("fit_pieces"))
-            result = connection.execute(read_sql("fit_all"), {"longest_s": LONG_S})
-            reader: Any = result.to_arrow_reader(_ROWS)
-            with pq.ParquetWriter(path, reader.schema) as writer:
+            result: Any = connection.sql(read_sql("fit_all"), params={"longest_s": LONG_S})
+            with (
+                result.to_arrow_reader(_ROWS) as reader,
+                pq.ParquetWriter(path, reader.schema) as writer,
+            ):
                 for batch in reader:
                     writer.write_batch(batch)
                     total_s += float(pc.sum(batch["duration_s"]).as_py() or 0)

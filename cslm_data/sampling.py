@@ -43,7 +43,7 @@ def language_quotas(
     larger is more even. What a small language cannot fill goes to the others.
     """
     if temperature < 1:
-        raise UsageError(f"temperature {temperature}: must be 1 or more")
+        raise UsageError(f"--temperature {temperature}: must be 1 or more")
     quotas: dict[str, int] = {}
     left = float(max_frames)
     weights = {

@@ -31,7 +31,6 @@ from cslm_data.errors import NoDataError, UsageError
 from cslm_data.features import (
     CodeExtractor,
     FeatureExtractor,
-    choose_device,
     load_extractor,
     normalise_spec,
 )
@@ -105,9 +104,8 @@ def fit_tokenizer(
     _check(options)
     with workspace.lock("tokenizers", "fitting a speech tokenizer"):
         tokenizer_folders.check_name(workspace, name)
-        features = load_extractor(
-            options.extractor, layer=options.layer, device=device, dtype=dtype
-        )
+        # Only to know what it is: the frames come from workers, which may be on other machines.
+        features = load_extractor(options.extractor, layer=options.layer, device="cpu", dtype=dtype)
         if isinstance(features, CodeExtractor):
             made = tokenizer_of_codes(features, options)
         else:
@@ -123,7 +121,12 @@ def tokenizer_of_codes(features: CodeExtractor, options: FitOptions) -> SpeechTo
             "of its own; leave --num-units out"
         )
     codes_K1 = np.arange(features.num_codes, dtype=np.float32)[:, None]
-    provenance = {"backend": "codes", "num_frames": 0, "inertia": []}
+    provenance = {
+        "asked_num_units": features.num_codes,
+        "backend": "codes",
+        "num_frames": 0,
+        "inertia": [],
+    }
     return _tokenizer(features, options, Normalisation(), codes_K1, provenance)
 
 
@@ -208,6 +211,8 @@ def _check(options: FitOptions) -> None:
         init=options.init,
         restarts=options.restarts,
     )
+    if options.temperature < 1:
+        raise UsageError(f"--temperature {options.temperature}: must be 1 or more")
     if options.max_frames < 2:
         raise UsageError(f"--max-frames {options.max_frames}: must be 2 or more")
     if options.full_passes < 0:
@@ -241,7 +246,7 @@ def _fit(
         sample.frames_ND,
         features,
         options,
-        device=choose_device(device),
+        device=_device_here(device),
         num_threads=num_workers or available_cores(),
         provenance={
             "max_frames": options.max_frames,
@@ -272,6 +277,17 @@ def _fit(
         "full_num_unreadable": passes.num_failed,
     }
     return replace(made, centroids_KE=passes.centroids_KE, fit={**made.fit, **how})
+
+
+def _device_here(device: str) -> str:
+    """Where k-means runs: the GPU that is asked for, if this machine has one."""
+    if device == "cpu":
+        return device
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return "cuda" if device == "auto" else device
 
 
 def _part_s(tokenizer: SpeechTokenizer) -> float:
