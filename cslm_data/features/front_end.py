@@ -33,7 +33,7 @@ _CPU_FRAMES = 400
 _CPU_ROWS = 1000
 """On a CPU: frames made in one go (over the bytes of a number), and rows of the first convolution
 before they are narrowed: both sets then stay in the caches."""
-_GPU_FRAMES = 20_000
+_GPU_FRAMES = 6_000
 _SCAN_PATCHES = 1 << 16
 """Patches of a long recording summed at a time."""
 
@@ -65,6 +65,14 @@ class _Convolution(NamedTuple):
     activation: Callable[[Tensor], Tensor]
 
 
+class _GroupNorm(NamedTuple):
+    """A norm of each channel over time; float64."""
+
+    gain_C: Tensor
+    shift_C: Tensor
+    eps: float
+
+
 class FrontEnd:
     """Waveforms → frames (B, N, C) every 20 ms, before they are projected."""
 
@@ -85,8 +93,7 @@ class FrontEnd:
         self._device, self._dtype = device, dtype
         dtypes = itertools.chain([torch.float32], itertools.repeat(dtype))
         self._layers = [_convolution(*pair, device) for pair in zip(layers, dtypes, strict=False)]
-        norm = getattr(layers[0], "layer_norm", None)
-        self._group_norm = norm if isinstance(norm, torch.nn.GroupNorm) else None
+        self._group_norm = _group_norm(layers[0], device)
         self.hop = math.prod(layer.stride for layer in self._layers)
         self.field = 1
         for layer in reversed(self._layers):
@@ -187,23 +194,20 @@ class FrontEnd:
     def _first_weights(self, statistics: WaveStatistics, size: int) -> tuple[Tensor, Tensor]:
         """Weights (B, K, C) and bias (B, 1, C) of the first layer, its group norm folded in."""
         product, norm = self._layers[0].product, self._group_norm
-        weight_CK = product.weight_OI.double()
-        bias_C = torch.zeros_like(weight_CK[:, 0]) if product.bias_O is None else product.bias_O
         if norm is None:
-            return (
-                product.weight_OI.T.expand(size, -1, -1),
-                bias_C.float().expand(size, 1, -1),
-            )
+            weight_KC = product.weight_OI.T
+            bias_C = weight_KC.new_zeros(weight_KC.shape[1])
+            if product.bias_O is not None:
+                bias_C = product.bias_O
+            return weight_KC.expand(size, -1, -1), bias_C.expand(size, 1, -1)
         assert statistics.patches is not None
-        gain_C, shift_C = (
-            value.detach().to(self._device, torch.float64) for value in (norm.weight, norm.bias)
-        )
+        weight_CK = product.weight_OI.double()
         # The channels' own means and variances over the utterance; a bias would cancel.
         mean_BC = statistics.patches.mean_BK @ weight_CK.T
         variance_BC = ((weight_CK @ statistics.patches.covariance_BKK) * weight_CK).sum(dim=2)
-        gain_BC = gain_C / (variance_BC.clamp(min=0) + norm.eps).sqrt()
+        gain_BC = norm.gain_C / (variance_BC.clamp(min=0) + norm.eps).sqrt()
         weight_BKC = weight_CK.T * gain_BC[:, None]
-        bias_BC = shift_C - mean_BC * gain_BC
+        bias_BC = norm.shift_C - mean_BC * gain_BC
         return weight_BKC.float(), bias_BC[:, None].float()
 
     def _encode(self, wave_BT: Tensor, num_frames: int, statistics: WaveStatistics) -> Tensor:
@@ -212,7 +216,7 @@ class FrontEnd:
         weight_BKC, bias_B1C = self._first_weights(statistics, size)
         on_cpu = wave_BT.device.type == "cpu"
         most = _CPU_FRAMES // self._dtype.itemsize if on_cpu else _GPU_FRAMES
-        count = -(-num_frames * size // most)
+        count = min(num_frames, -(-num_frames * size // most))
         bounds = [num_frames * index // count for index in range(count + 1)]
         stretches = []
         for first, last in itertools.pairwise(bounds):
@@ -266,6 +270,14 @@ def _convolution(layer: Any, dtype: torch.dtype, device: str) -> _Convolution:
         norm=layer_norm(norm, device) if isinstance(norm, torch.nn.LayerNorm) else None,
         activation=activation(layer, "activation"),
     )
+
+
+def _group_norm(layer: Any, device: str) -> _GroupNorm | None:
+    norm = getattr(layer, "layer_norm", None)
+    if not isinstance(norm, torch.nn.GroupNorm):
+        return None
+    gain_C, shift_C = (p.detach().to(device, torch.float64) for p in (norm.weight, norm.bias))
+    return _GroupNorm(gain_C, shift_C, norm.eps)
 
 
 def _moments(count_B1: Tensor, sum_BK: Tensor, outer_BKK: Tensor) -> Moments:

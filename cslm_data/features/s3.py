@@ -188,7 +188,8 @@ def load_s3(name: str, options: ExtractorOptions) -> S3Extractor:
         import s3tokenizer
     except ImportError:
         raise UsageError(
-            f"{spec}: needs the package s3tokenizer; install it with: pip install 'cslm[s3tokenizer]'"
+            f"{spec}: the package s3tokenizer is not installed; run: "
+            "pip install 'cslm[s3tokenizer]'"
         ) from None
     if options.layer is not None:
         raise UsageError(f"--layer {options.layer}: S3 tokenizers have no layers; leave it out")

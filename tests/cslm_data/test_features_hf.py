@@ -106,6 +106,14 @@ def test_padding_and_company_change_nothing_in_a_batch(tmp_path, kind):
         np.testing.assert_allclose(features.numpy(), expected, atol=1e-5)
 
 
+def test_hundreds_of_short_clips_share_a_batch(tmp_path):
+    save_model(tmp_path)
+    extractor = load_extractor(f"hf:{tmp_path}", layer=2, device="cpu")
+    waves = [noise(700 + 3 * index, index) for index in range(300)]
+    for wave, features in zip(waves, extractor.batch(waves), strict=True):
+        np.testing.assert_allclose(features.numpy(), extractor(wave), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["hubert-base", "hubert-large", "wavlm-base"])
 def test_bfloat16_stays_close_and_is_the_same_in_batches(tmp_path, kind):
     family, options = KINDS[kind]

@@ -10,6 +10,7 @@ import transformers
 from cslm_data.errors import UsageError
 from cslm_data.features import load_extractor
 from cslm_data.features.kaldi import LogMel
+from cslm_data.features.windows import stream_features
 
 TINY = {
     "hidden_size": 24,
@@ -84,6 +85,17 @@ def test_padding_and_company_change_nothing_in_a_batch(tmp_path):
         expected = exact(wave)
         assert np.sqrt(np.mean((short(wave) - expected) ** 2)) < 0.01 * expected.std()
         np.testing.assert_allclose(features.numpy(), short(wave), atol=0.01 * expected.std())
+
+
+def test_energies_of_a_long_recording_are_normalised_over_the_whole(tmp_path):
+    """Before the first block nothing looks further than the overlap: windows change nothing."""
+    save_model(tmp_path)
+    extractor = load_extractor(f"hf:{tmp_path}", layer=0, device="cpu")
+    wave = noise(1_200_321) * np.linspace(0.1, 1, 1_200_321, dtype=np.float32)
+    blocks = np.array_split(wave, 7)
+    found = list(stream_features(extractor, lambda: iter(blocks), len(wave)))
+    assert len(found) > 1
+    np.testing.assert_allclose(np.concatenate(found), extractor(wave), atol=1e-4)
 
 
 def test_the_preprocessors_settings_are_followed_and_are_part_of_the_identity(tmp_path):
