@@ -144,8 +144,8 @@ class FrontEnd:
             total += float(wave_1T[:, :new].sum())
             squares += float(wave_1T[:, :new].square().sum())
             if self._group_norm is not None and len(samples_T) >= kernel:
-                more = self._sum_patches(wave_1T, torch.tensor([[len(samples_T)]]))
-                sums = [old + new for old, new in zip(sums, more, strict=True)]
+                found = self._sum_patches(wave_1T, torch.tensor([[len(samples_T)]]))
+                sums = [before + more for before, more in zip(sums, found, strict=True)]
         mean, scale = 0.0, 1.0
         if self._normalise_eps is not None:
             mean = total / max(1, num_samples)
