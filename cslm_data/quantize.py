@@ -21,7 +21,8 @@ import pyarrow as pa
 
 from cslm_data import tokenizer_folders
 from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
-from cslm_data.engines import RunParts, Worker, load_engine
+from cslm_data.engines import RunParts, Worker
+from cslm_data.engines.placement import place_workers
 from cslm_data.errors import NoDataError, StorageError, UsageError
 from cslm_data.features import choose_device, normalise_spec
 from cslm_data.progress import progress
@@ -133,8 +134,9 @@ def quantize(
         place_units(workspace, units_at)
     chosen = _choose(workspace, tokenizer, extractor, layer, num_units)
     spec = chosen.extractor if chosen else normalise_spec(extractor or DEFAULT_EXTRACTOR)
-    workers, gpu_per_worker = _placement(spec, device, num_workers)
-    run_parts = functools.partial(load_engine(engine), gpu_per_worker=gpu_per_worker)
+    run_parts, workers = place_workers(
+        engine, extractor=spec, device=device, num_workers=num_workers
+    )
     options = FitOptions(
         extractor=spec,
         layer=layer,
@@ -206,17 +208,6 @@ def _choose(
         and (num_units is None or num_units in (t.num_units, t.fit.get("asked_num_units")))
     ]
     return tokenizer_folders.only_one(fitting) if fitting else None
-
-
-def _placement(spec: str, device: str, num_workers: int | None) -> tuple[int | None, bool | None]:
-    """Number of workers (None: as many as there is room for), and whether each has its own GPU."""
-    if spec == DEFAULT_EXTRACTOR or device == "cpu":
-        return num_workers, False
-    if device == "auto":
-        return num_workers, None
-    if device == "cuda":
-        return num_workers, True
-    return num_workers or 1, False
 
 
 def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> bool:
