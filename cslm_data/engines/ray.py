@@ -231,13 +231,25 @@ def _connected() -> Iterator[Any]:
 
 def _join(ray: Any) -> None:
     """Connect to the cluster there is, or start one of this machine."""
-    _check_address(os.environ.get("RAY_ADDRESS", ""))
+    from ray._private.authentication import authentication_token_setup
+
+    address = os.environ.get("RAY_ADDRESS", "")
+    _check_address(address)
     # Ray's own printing would get among what the command prints, on stdout too.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     ray._private.worker.print_to_stdstream = _log_quietly
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        # As Ray does by itself for a cluster without an address: `ray start` may have asked for it.
+        authentication_token_setup.maybe_enable_token_auth_if_token_available()
     try:
         ray.init("auto", **quiet)
-    except ConnectionError:
+    except ConnectionError as error:
+        if address:
+            raise UsageError(
+                f"RAY_ADDRESS={address}: {_first_line(error)}; if it asks for a token (ray start "
+                "says so), bring ~/.ray/auth_token of its head here, or set RAY_AUTH_TOKEN"
+            ) from None
         ray.init("local", num_cpus=available_cores(), include_dashboard=False, **quiet)
     resources = ray.cluster_resources()
     log.info(
