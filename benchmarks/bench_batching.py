@@ -35,7 +35,7 @@ def naive_batch(model: torch.nn.Module, waves: list[np.ndarray], counts: list[in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=120, help="of audio")
+    parser.add_argument("--seconds", type=float, default=90, help="of audio")
     parser.add_argument("--batch", type=int, default=6, help="clips in a batch")
     options = parser.parse_args()
     torch.set_num_threads(1)
