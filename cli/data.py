@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import listen, quality, shell, tables, units
+from cslm_cli import converters, listen, quality, shell, tables, tokenizers, units
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ def ingest(
     shell.check_reject_rate(summary.num_rejected, summary.num_rows, max_reject_rate, "ingest")
 
 
+tokenizers.register(app)
 units.register(app)
 quality.register(app)
 listen.register(app)
+converters.register(app)
 
 
 @app.command("build-mix")

@@ -108,6 +108,19 @@ def open_catalog(workspace: Workspace, *, write: bool = False, doing: str) -> It
         connection.close()
 
 
+def look_again(connection: Connection, workspace: Workspace) -> None:
+    """Let an open connection see what was written to a folder of units elsewhere since."""
+    units = units_folder(workspace)
+    if isinstance(units, RemoteFolder):
+        _register(connection, units)
+
+
+def _register(connection: Connection, units: RemoteFolder) -> None:
+    from cslm_data.sql_files import register_files
+
+    register_files(connection, units)
+
+
 def confine(connection: Connection, workspace: Workspace) -> None:
     """From here on the connection sees the workspace's files alone, and no setting changes."""
     folders = [f"{workspace.root}/", f"{units_folder(workspace).sql_address}/"]
@@ -171,9 +184,7 @@ def _scan_units(connection: Connection, units: Folder) -> str:
     pattern, columns = _UNITS
     files = f"{units.sql_address}/{pattern}"
     if isinstance(units, RemoteFolder):
-        from cslm_data.sql_files import register_files
-
-        register_files(connection, units)
+        _register(connection, units)
         found = bool(scalar(connection, "select count(*) from glob(?)", [files]))
     else:
         found = next(units.path.glob(pattern), None) is not None
@@ -229,5 +240,5 @@ def _split_columns(columns: str) -> list[tuple[str, str]]:
 
 def scalar(connection: Connection, query: str, parameters: list[Any] | None = None) -> Any:
     """The single value of a query, None without a row."""
-    row = connection.execute(query, parameters or []).fetchone()
-    return row[0] if row else None
+    rows = connection.execute(query, parameters or []).fetchall()
+    return rows[0][0] if rows else None
