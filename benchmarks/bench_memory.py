@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for times in (1, 10):
             manifest, place = Path(temporary, f"{times}.jsonl"), f"{temporary}/workspace-{times}"
-            hours = write_manifest(manifest, options.data, corpora, times)
+            hours = write_manifest(manifest, options.data.resolve(), corpora, times)
             peak_mb("ingest", str(manifest), "-w", place)
             common = ["-w", place, "--num-workers", "1"]
             frames = ["--max-frames", str(options.max_frames), "--num-units", "500"]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import soundfile
 import torch
 import torchaudio
 import transformers
@@ -76,8 +77,9 @@ def make_tokenizer(workspace: Workspace, model: Path, rows: list[dict[str, objec
 
 
 def load(path: str) -> np.ndarray:
-    wave, rate_hz = torchaudio.load(path)
-    return torchaudio.functional.resample(wave.mean(0), rate_hz, 16_000).numpy()
+    wave, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = torch.from_numpy(wave.mean(axis=1))
+    return torchaudio.functional.resample(mono, rate_hz, 16_000).numpy()
 
 
 def usual_loop(model_folder: Path, centroids: np.ndarray, paths: list[str]) -> list[np.ndarray]:
@@ -114,11 +116,11 @@ def main() -> None:
         transformers.HubertModel(transformers.HubertConfig()).save_pretrained(folder / "model")
         extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=False)
         extractor.save_pretrained(folder / "model")
-        rows = choose_files(options.data, options.minutes)
+        rows = choose_files(options.data.resolve(), options.minutes)
         manifest = folder / "speech.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         workspace = Workspace(folder / "workspace")
-        ingest(workspace, [manifest], defaults=Defaults())
+        assert not ingest(workspace, [manifest], defaults=Defaults()).num_rejected
         name = make_tokenizer(workspace, folder / "model", rows)
         centroids = tokenizer_folders.find_tokenizer(workspace, name).centroids_KE
         paths = [str(row["audio"]) for row in rows]
