@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
-
-
-class Backend(StrEnum):
-    """Who runs k-means."""
-
-    FAISS = "faiss"
-    SKLEARN = "sklearn"
+from cslm_cli.tokenizers import (
+    Backend,
+    BackendOption,
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    ExtractorOption,
+    LayerOption,
+    MaxFramesOption,
+    MaxSpeakerOption,
+    NumUnitsOption,
+    NumWorkersOption,
+    SeedOption,
+    TemperatureOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,39 +35,20 @@ def quantize(
         str | None,
         typer.Option(help="Speech tokenizer to use, by name or id.", show_default=False),
     ] = None,
-    extractor: Annotated[
-        str | None,
-        typer.Option(help="mfcc (default), hf:<directory or repo>, torchaudio:<BUNDLE>."),
-    ] = None,
-    layer: Annotated[
-        int | None, typer.Option(min=1, help="Hidden layer of a self-supervised extractor.")
-    ] = None,
-    num_units: Annotated[
-        int | None, typer.Option(min=2, max=65535, help="Units to learn (K). Default: 500.")
-    ] = None,
-    max_frames: Annotated[
-        int, typer.Option(min=100, help="Frames in the sample that k-means sees.")
-    ] = 400_000,
-    temperature: Annotated[
-        float, typer.Option(min=1.0, help="Evens out the languages in the sample; 1: as they are.")
-    ] = 2.0,
-    max_speaker_s: Annotated[
-        float | None, typer.Option(min=0.0, help="Seconds of one speaker in the sample.")
-    ] = None,
-    backend: Annotated[Backend, typer.Option(help="k-means by faiss or sklearn.")] = Backend.FAISS,
-    seed: Annotated[int, typer.Option(help="Seed of the sample and of k-means.")] = 0,
-    num_workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. Default: one a core.", show_default=False)
-    ] = None,
+    extractor: ExtractorOption = None,
+    layer: LayerOption = None,
+    num_units: NumUnitsOption = None,
+    max_frames: MaxFramesOption = 400_000,
+    temperature: TemperatureOption = 2.0,
+    max_speaker_s: MaxSpeakerOption = None,
+    backend: BackendOption = Backend.AUTO,
+    seed: SeedOption = 0,
+    num_workers: NumWorkersOption = None,
     part_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="Their arithmetic: float32 (the reference) or bfloat16 (faster).")
-    ] = "float32",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
     batch_seconds: Annotated[
         float | None,
         typer.Option(
@@ -69,9 +57,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    engine: Annotated[
-        str, typer.Option(help="What runs the parts: local, or ray (a cluster).")
-    ] = "local",
+    engine: EngineOption = "local",
     units_at: Annotated[
         str | None,
         typer.Option(

@@ -113,16 +113,20 @@ class SpeechTokenizer:
         loaded = load_extractor(
             self.extractor, layer=self.layer, device=self.device, dtype=self.dtype
         )
-        if content_id(loaded.identity) != content_id(self.extractor_identity):
+        found = content_id(loaded.identity)
+        expected = content_id(self.extractor_identity)
+        of_layer = "" if self.layer is None else f" --layer {self.layer}"
+        refit = f"cslm-data fit-tokenizer --extractor {self.extractor}{of_layer}"
+        if found != expected:
             raise TokenizerMismatchError(
-                f"{self.tokenizer_id}: {self.extractor} is not what this tokenizer was fitted "
-                "with (other weights or settings); bring the old ones back, or fit a new "
-                f"tokenizer: cslm-data quantize --extractor {self.extractor}"
+                f"{self.tokenizer_id}: {self.extractor} is not what this tokenizer was fitted with "
+                f"(weights and settings {found}, not {expected}); bring the old ones back, or fit "
+                f"a new tokenizer: {refit}"
             )
         if self.resampler != resampler_identity():
             raise TokenizerMismatchError(
                 f"{self.tokenizer_id}: fitted with {self.resampler}, but {resampler_identity()} "
-                "is installed; install that one, or fit a new tokenizer"
+                f"is installed; install that one, or fit a new tokenizer: {refit}"
             )
         return loaded
 
