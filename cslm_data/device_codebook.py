@@ -40,8 +40,9 @@ class DeviceCodebook:
     def _normalise(self, features_ND: torch.Tensor) -> torch.Tensor:
         if self._kind == "spherical":
             lengths_N = torch.linalg.vector_norm(features_ND, dim=1, keepdim=True)
-            return features_ND / lengths_N.clamp(min=_SMALLEST)
-        points = features_ND.float()
+            on_sphere: torch.Tensor = features_ND / lengths_N.clamp(min=_SMALLEST)
+            return on_sphere
+        points: torch.Tensor = features_ND.float()
         if "mean" in self._arrays:
             points = points - self._arrays["mean"]
         if "basis" in self._arrays:

@@ -1,18 +1,19 @@
 """Utterances → units. Reads the catalog and its audio, writes tokenizers/ and units/.
 
 Step 1  choose the speech tokenizer, or fit one on a bounded, language-balanced sample of frames
-Step 2  finish the plans that an earlier run left unfinished
-Step 3  plan the utterances that no plan holds: cut into parts by seconds of audio, written first
-Step 4  encode the parts: each a Parquet file under a temporary name, renamed when whole
-Step 5  where it was a fast way of computing, compare a sample with the reference
-Step 6  count: in = out + rejected + already
+Step 2  plan the utterances that no plan holds: cut into parts by seconds of audio, written first
+Step 3  encode the parts that are missing, of this plan and of earlier ones: each a Parquet file
+        under a temporary name, renamed when whole; where the way of computing is a fast one, a
+        sample is compared with the reference beside it
+Step 4  count: in = out + rejected + already
 
-The catalog is open for steps 1, 3, 5 and 6 only, so that other commands can go on meanwhile.
+The catalog is open for steps 1, 2 and 4 only, so that other commands can go on meanwhile.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.storage import Folder, place_units, require_units_folder
 from cslm_data.stretches import Stretch
 from cslm_data.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions, fit_tokenizer
-from cslm_data.unit_agreement import Agreement, make_comparer
+from cslm_data.unit_agreement import Agreement, Probe
 from cslm_data.unit_parts import (
     count_unfinished,
     forget_rejected,
@@ -47,8 +48,10 @@ log = logging.getLogger(__name__)
 _PART_S = (60.0, 3600.0)
 _PARTS_WANTED, _PARTS_AT_MOST = 64, 4096
 _FETCH = 10_000
-_PROBE_S = 30.0
-"""Speech on which a fast way of computing is compared with the reference."""
+_PROBE_SHARE = 0.02
+_PROBE_S = (5.0, 30.0)
+"""Speech on which a fast way of computing is compared with the reference: a share of it all, no
+less and no more than so many seconds."""
 _EXPECTED_SHARE = 0.995
 
 
@@ -163,13 +166,10 @@ def quantize(
         earlier = list_parts(folder)
         encoding = replace(used, device=device, dtype=dtype)
         make_worker = functools.partial(make_encoder, encoding, folder, batch_s)
-        _encode_planned(folder, make_worker, run_parts, workers)
-        if _plan(workspace, folder, part_seconds):
-            _encode_planned(folder, make_worker, run_parts, workers)
+        _plan(workspace, folder, part_seconds)
+        probe = _choose_probe(workspace) if _approximates(encoding, batch_s, engine) else None
+        agreement = _encode_planned(folder, make_worker, run_parts, workers, probe)
         folder.remove_leftovers()
-        agreement = None
-        if len(list_parts(folder)) > len(earlier) and _approximates(encoding, batch_s, engine):
-            agreement = _compare_with_reference(workspace, encoding, batch_s, run_parts)
         return _summarise(
             workspace,
             used,
@@ -210,8 +210,8 @@ def _choose(
     return tokenizer_folders.only_one(fitting) if fitting else None
 
 
-def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> bool:
-    """Write a plan of what no plan holds yet; False if that is nothing."""
+def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> None:
+    """Write a plan of what no plan holds yet, if there is anything."""
     with open_catalog(workspace, doing="quantize") as connection:
         if list_plans(folder):
             _make_view(connection, "quantize_planned", f"{folder.sql_address}/plan-*.parquet")
@@ -220,13 +220,12 @@ def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> b
         connection.execute(read_sql("quantize_todo"))
         total_s = scalar(connection, "select sum(duration_s) from todo")
         if total_s is None:
-            return False
+            return
         rows = connection.execute(read_sql("quantize_order"))
         batches = iter(lambda: rows.fetchmany(_FETCH), [])
         stretches = (Stretch(*row) for batch in batches for row in batch)
         plan = write_plan(folder, stretches, part_seconds or _default_part_s(total_s))
     log.info("planned %.2f hours of speech: %s/%s", total_s / 3600, folder.address, plan)
-    return True
 
 
 def _default_part_s(total_s: float) -> float:
@@ -240,14 +239,21 @@ def _encode_planned(
     make_worker: functools.partial[Worker],
     run_parts: RunParts,
     num_workers: int | None,
-) -> None:
-    """Write every planned part that has no file yet."""
+    probe: Probe | None,
+) -> Agreement | None:
+    """Write every planned part that has no file yet, of this run's plan or an earlier one's."""
     waiting = count_unfinished(folder)
     if not waiting:
-        return
+        return None
+    agreement: Agreement | None = None
+    parts = itertools.chain([probe] if probe else [], unfinished_parts(folder))
     with progress("quantize", total=waiting, unit="utt") as bar:
-        for _, num_utterances in run_parts(unfinished_parts(folder), make_worker, num_workers):
-            bar.advance(num_utterances)
+        for _, result in run_parts(parts, make_worker, num_workers):
+            if isinstance(result, Agreement):
+                agreement = result
+                _warn_of_flips(agreement)
+            else:
+                bar.advance(result)
     left = count_unfinished(folder)
     if left:
         raise StorageError(
@@ -255,6 +261,7 @@ def _encode_planned(
             "not here: the machines of the cluster do not share this folder; mount it on all of "
             "them, or put the units into an object store with --units-at"
         )
+    return agreement
 
 
 def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None, engine: str) -> bool:
@@ -268,23 +275,23 @@ def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None, engine: str
     return device != "cpu"
 
 
-def _compare_with_reference(
-    workspace: Workspace, tokenizer: SpeechTokenizer, batch_s: float | None, run_parts: RunParts
-) -> Agreement:
+def _choose_probe(workspace: Workspace) -> Probe:
+    """A sample of the speech, as much as costs little beside all of it."""
     with open_catalog(workspace, doing="quantize") as connection:
-        rows = connection.execute(read_sql("quantize_probe"), {"seconds": _PROBE_S}).fetchall()
-    sample = tuple(Stretch(*row) for row in rows)
-    make_worker = functools.partial(make_comparer, tokenizer, batch_s)
-    ((_, agreement),) = run_parts([sample], make_worker, 1)
-    found: Agreement = agreement
-    if found.share < _EXPECTED_SHARE:
+        total_s = scalar(connection, "select sum(duration_s) from utterances")
+        seconds = min(max(_PROBE_SHARE * total_s, _PROBE_S[0]), _PROBE_S[1])
+        rows = connection.execute(read_sql("quantize_probe"), {"seconds": seconds}).fetchall()
+    return Probe(tuple(Stretch(*row) for row in rows))
+
+
+def _warn_of_flips(agreement: Agreement) -> None:
+    if agreement.share < _EXPECTED_SHARE:
         log.warning(
             "%.2f %% of the units of a sample are not those of float32, one utterance at a time; "
             "up to %.1f %% is usual. Look at --dtype and --batch-seconds",
-            100 * (1 - found.share),
+            100 * (1 - agreement.share),
             100 * (1 - _EXPECTED_SHARE),
         )
-    return found
 
 
 def _make_view(connection: Connection, name: str, files: str) -> None:

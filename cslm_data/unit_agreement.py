@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cslm_data.engines import Worker
 from cslm_data.errors import AudioError
 from cslm_data.extraction import encode_stretches
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
@@ -29,21 +28,29 @@ class Agreement:
         return self.num_equal / self.num_frames if self.num_frames else 1.0
 
 
-def make_comparer(tokenizer: SpeechTokenizer, batch_s: float | None) -> Worker:
-    """A worker that measures the agreement on some stretches."""
+@dataclass(frozen=True)
+class Probe:
+    """A sample to measure it on: work for the same workers as the parts of a plan."""
+
+    stretches: tuple[Stretch, ...]
+
+    def __str__(self) -> str:
+        return "the comparison with the reference"
+
+
+def measure_agreement(
+    tokenizer: SpeechTokenizer, probe: Probe, *, batch_s: float | None = None
+) -> Agreement:
+    """Encode the probe both ways; what cannot be read counts for neither."""
+    num_utterances = num_frames = num_equal = 0
     reference = replace(tokenizer, dtype="float32")
-
-    def work(stretches: tuple[Stretch, ...]) -> Agreement:
-        num_utterances = num_frames = num_equal = 0
-        fast = encode_stretches(tokenizer, stretches, batch_s=batch_s)
-        slow = encode_stretches(reference, stretches, batch_s=0.0)
-        for ours, true in zip(fast, slow, strict=True):
-            if isinstance(ours, AudioError) or isinstance(true, AudioError):
-                continue
-            equal_N = expand(ours.units, ours.durations) == expand(true.units, true.durations)
-            num_utterances += 1
-            num_frames += len(equal_N)
-            num_equal += int(equal_N.sum())
-        return Agreement(num_utterances=num_utterances, num_frames=num_frames, num_equal=num_equal)
-
-    return work
+    fast = encode_stretches(tokenizer, probe.stretches, batch_s=batch_s)
+    slow = encode_stretches(reference, probe.stretches, batch_s=0.0)
+    for ours, true in zip(fast, slow, strict=True):
+        if isinstance(ours, AudioError) or isinstance(true, AudioError):
+            continue
+        equal_N = expand(ours.units, ours.durations) == expand(true.units, true.durations)
+        num_utterances += 1
+        num_frames += len(equal_N)
+        num_equal += int(equal_N.sum())
+    return Agreement(num_utterances=num_utterances, num_frames=num_frames, num_equal=num_equal)

@@ -24,6 +24,7 @@ from cslm_data.extraction import encode_stretches
 from cslm_data.speech_tokenizer import Encoded, SpeechTokenizer
 from cslm_data.storage import Folder
 from cslm_data.stretches import Stretch, cut_by_seconds
+from cslm_data.unit_agreement import Agreement, Probe, measure_agreement
 
 _PLAN_SCHEMA = pa.schema(
     [
@@ -151,8 +152,9 @@ def make_encoder(
 ) -> Worker:
     """A worker that writes a part of `folder` and returns the number of its utterances.
 
-    The tokenizer comes with it, so that the machine it works on need not see the workspace. Raises
-    StorageError where the folder cannot be seen.
+    Given a Probe instead of a part, it returns the Agreement measured on it. The tokenizer comes
+    with it, so that the machine it works on need not see the workspace. Raises StorageError where
+    the folder cannot be seen.
     """
     if not list_plans(folder):
         raise StorageError(
@@ -163,7 +165,9 @@ def make_encoder(
     # Now, not with the first utterance: the engine limits the threads of what is loaded by then.
     _ = tokenizer.features
 
-    def work(part: Part) -> int:
+    def work(part: Part | Probe) -> int | Agreement:
+        if isinstance(part, Probe):
+            return measure_agreement(tokenizer, part, batch_s=batch_s)
         encoded = encode_stretches(tokenizer, part.stretches, batch_s=batch_s)
         rows = [_row(*pair) for pair in zip(part.stretches, encoded, strict=True)]
         write_part(folder, part.name, rows)

@@ -14,7 +14,7 @@ from cslm_data.normalisation import Normalisation
 from cslm_data.quantize import quantize
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
 from cslm_data.stretches import Stretch
-from cslm_data.unit_agreement import make_comparer
+from cslm_data.unit_agreement import Probe, measure_agreement
 
 IDENTITY = {"kind": "loudness"}
 
@@ -74,7 +74,7 @@ def tokenizer(dtype="float32"):
     [("float32", 0.0, 60), ("bfloat16", 0.0, 48), ("float32", 9.0, 45)],
 )
 def test_equal_units_are_counted_frame_by_frame(stretches, dtype, batch_s, num_equal):
-    found = make_comparer(tokenizer(dtype), batch_s)(stretches)
+    found = measure_agreement(tokenizer(dtype), Probe(stretches), batch_s=batch_s)
     assert (found.num_utterances, found.num_frames, found.num_equal) == (2, 60, num_equal)
     assert found.share == num_equal / 60
 
