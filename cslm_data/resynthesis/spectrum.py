@@ -29,13 +29,12 @@ def waveform_of(log_mel_FB: Floats, *, num_samples: int, seed: int) -> Floats:
     """Sound whose log mel energies are about these: float32 (F, B) → (T,).
 
     Frame f is centred on sample 160 f + 200, as `LogMel` has it. The phase is not known; it starts
-    at random from `seed`, and so the same energies and seed give the same sound.
+    at random from `seed`, so the same energies and seed give the same sound.
     """
-    power_FS = power_spectrum(np.exp(log_mel_FB.astype(np.float64)))
     before = -(-(FRAME // 2) // HOP)
     needed = before + -(-num_samples // HOP) + 1
-    held = np.clip(np.arange(needed) - before, 0, len(power_FS) - 1)
-    emphasised_T = _with_phase(np.sqrt(power_FS[held]).astype(np.float32), seed)
+    held = np.clip(np.arange(needed) - before, 0, len(log_mel_FB) - 1)
+    emphasised_T = _sound_of(log_mel_FB[held], seed)
     first = before * HOP - FRAME // 2
     return _deemphasise(emphasised_T[first : first + num_samples])
 
@@ -80,14 +79,15 @@ def limit_peak(wave_T: Floats) -> Floats:
     return wave_T if peak <= 0.99 else np.asarray(wave_T * np.float32(0.99 / peak), np.float32)
 
 
-def _with_phase(magnitude_FS: Floats, seed: int) -> Floats:
-    """Griffin-Lim, piece by piece: magnitudes of frames centred on samples 0, 160, … → samples."""
+def _sound_of(log_mel_FB: Floats, seed: int) -> Floats:
+    """Piece by piece: energies of frames centred on samples 0, 160, … → samples, emphasised."""
     step = _PIECE_FRAMES - _SHARED_FRAMES
-    starts = range(0, max(1, len(magnitude_FS) - _SHARED_FRAMES), step)
-    wave_T = np.zeros((len(magnitude_FS) - 1) * HOP, np.float32)
+    starts = range(0, max(1, len(log_mel_FB) - _SHARED_FRAMES), step)
+    wave_T = np.zeros((len(log_mel_FB) - 1) * HOP, np.float32)
     fade_T = np.linspace(0, 1, (_SHARED_FRAMES - 1) * HOP, dtype=np.float32)
     for number, start in enumerate(starts):
-        piece_T = _griffin_lim(magnitude_FS[start : start + _PIECE_FRAMES], seed + number)
+        part_FB = log_mel_FB[start : start + _PIECE_FRAMES].astype(np.float64)
+        piece_T = _griffin_lim(np.sqrt(power_spectrum(np.exp(part_FB))), seed + number)
         there_T = wave_T[start * HOP : start * HOP + len(piece_T)]
         if start:
             piece_T[: len(fade_T)] *= fade_T
@@ -96,15 +96,18 @@ def _with_phase(magnitude_FS: Floats, seed: int) -> Floats:
     return wave_T
 
 
-def _griffin_lim(magnitude_FS: Floats, seed: int) -> Floats:
-    """Source: Perraudin, Balazs, Søndergaard, A fast Griffin-Lim algorithm, WASPAA 2013."""
+def _griffin_lim(magnitude_FS: NDArray[np.float64], seed: int) -> Floats:
+    """A waveform with these magnitudes and a phase that fits them.
+
+    Source: Perraudin, Balazs, Søndergaard, A fast Griffin-Lim algorithm, WASPAA 2013.
+    """
     import torch
     from torchaudio.functional import griffinlim
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wave_T = griffinlim(
-            torch.from_numpy(np.ascontiguousarray(magnitude_FS.T))[None],
+            torch.from_numpy(np.ascontiguousarray(magnitude_FS.T, np.float32))[None],
             torch.from_numpy(_povey_window()),
             n_fft=_FFT,
             hop_length=HOP,

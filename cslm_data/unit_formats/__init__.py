@@ -175,13 +175,13 @@ def one_line(name: str) -> bool:
     return bool(name) and name == name.strip() and not set(name) & set("\t\n\r\v\f\x1c\x1d\x1e\x85")
 
 
-def sources_in(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def sources_in(path: Path, *suffixes: str) -> list[Path]:
     """The file itself, or the files of a folder that end so. Raises UsageError where none does."""
     if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such file or folder")
     found = sorted(each for each in path.glob("*") if each.name.endswith(suffixes))
     if not found:
-        where = "no such file or folder" if not path.exists() else "holds no file that ends in "
-        endings = "" if not path.exists() else ", ".join(suffixes)
-        raise UsageError(f"{path}: {where}{endings}; name the file, or the folder that holds it")
+        raise UsageError(f"{path}: holds no file that ends in {' or '.join(suffixes)}")
     return found

@@ -96,7 +96,7 @@ def find(path: Path) -> list[Source]:
             f"{path}: name the .tsv (or its folder); the .km files are looked for beside it"
         )
     sources = []
-    for tsv in sources_in(path, (".tsv",)):
+    for tsv in sources_in(path, ".tsv"):
         sources.append(Source(tsv.name, "frames", functools.partial(_read, tsv, _labels(tsv))))
     return sources
 

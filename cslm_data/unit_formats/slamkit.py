@@ -56,7 +56,7 @@ def open_writer(folder: Path, split: str, *, num_shards: int) -> Iterator[Writer
 
 def find(path: Path) -> list[Source]:
     """The .jsonl files there; of a split that has both, the one with durations."""
-    files = sources_in(path, (".jsonl",))
+    files = sources_in(path, ".jsonl")
     names = {file.name for file in files}
     kept = [
         file

@@ -56,7 +56,7 @@ def find(path: Path) -> list[Source]:
     if path.is_file() and path.suffix != ".units":
         raise UsageError(f"{path}: name the .units file; .durations is looked for beside it")
     sources = []
-    for units in sources_in(path, (".units",)):
+    for units in sources_in(path, ".units"):
         durations = units.with_suffix(".durations")
         beside = durations if durations.is_file() else None
         kind: Literal["durations", "unknown"] = "durations" if beside else "unknown"

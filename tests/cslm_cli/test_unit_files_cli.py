@@ -28,7 +28,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace
 
 
-def test_listen_prints_what_it_wrote_and_takes_units_from_a_pipe(spoken: Path) -> None:
+def test_listen_prints_what_it_wrote_and_takes_units_alone(spoken: Path) -> None:
     done = cslm_data("listen", "u1", workspace=spoken)
     assert done.returncode == 0, done.stderr
     assert "u1.units.wav" in done.stdout
