@@ -34,6 +34,8 @@ _AHEAD = 2
 """Parts at a worker: one at work, one that waits there, so that it never idles."""
 _ATTEMPTS = 5
 """How often a worker may be lost over one part, or while it starts, before we give up."""
+_TRIES_TO_JOIN = 3
+"""Of a second each, at RAY_ADDRESS."""
 _PATIENCE_S = 30.0
 """How long to wait for a first worker before saying so."""
 
@@ -231,26 +233,19 @@ def _connected() -> Iterator[Any]:
 
 def _join(ray: Any) -> None:
     """Connect to the cluster there is, or start one of this machine."""
-    from ray._private.authentication import authentication_token_setup
-
-    address = os.environ.get("RAY_ADDRESS", "")
-    _check_address(address)
     # Ray's own printing would get among what the command prints, on stdout too.
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray._private.worker.print_to_stdstream = _log_quietly
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    address = os.environ.get("RAY_ADDRESS", "")
     if address:
-        # As Ray does by itself for a cluster without an address: `ray start` may have asked for it.
-        authentication_token_setup.maybe_enable_token_auth_if_token_available()
-    try:
-        ray.init("auto", **quiet)
-    except ConnectionError as error:
-        if address:
-            raise UsageError(
-                f"RAY_ADDRESS={address}: {_first_line(error)}; if it asks for a token (ray start "
-                "says so), bring ~/.ray/auth_token of its head here, or set RAY_AUTH_TOKEN"
-            ) from None
-        ray.init("local", num_cpus=available_cores(), include_dashboard=False, **quiet)
+        _check_address(address)
+        _join_address(ray, address, quiet)
+    else:
+        try:
+            ray.init("auto", **quiet)
+        except ConnectionError:
+            ray.init("local", num_cpus=available_cores(), include_dashboard=False, **quiet)
     resources = ray.cluster_resources()
     log.info(
         "ray: %d machines, %d CPUs, %d GPUs",
@@ -258,6 +253,33 @@ def _join(ray: Any) -> None:
         resources.get("CPU", 0),
         resources.get("GPU", 0),
     )
+
+
+def _join_address(ray: Any, address: str, quiet: dict[str, Any]) -> None:
+    """Connect to the cluster of RAY_ADDRESS, with the token of this user if it asks for one.
+
+    `ray start` makes a cluster ask for it where it finds one; given an address, `ray.init` does not
+    look for it.
+    """
+    from ray._private import ray_constants
+    from ray._private.authentication import authentication_token_setup
+
+    tries = ray_constants.NUM_REDIS_GET_RETRIES
+    ray_constants.NUM_REDIS_GET_RETRIES = _TRIES_TO_JOIN
+    try:
+        try:
+            ray.init(address, **quiet)
+        except ConnectionError:
+            if not authentication_token_setup.maybe_enable_token_auth_if_token_available():
+                raise
+            ray.init(address, **quiet)
+    except ConnectionError as error:
+        raise UsageError(
+            f"RAY_ADDRESS={address}: {_first_line(error)}; if the cluster asks for a token (ray "
+            "start says so), bring ~/.ray/auth_token of its head here and set RAY_AUTH_MODE=token"
+        ) from None
+    finally:
+        ray_constants.NUM_REDIS_GET_RETRIES = tries
 
 
 def _check_address(address: str) -> None:
