@@ -43,6 +43,8 @@ class RejectFile:
 @contextlib.contextmanager
 def open_rejects(path: Path) -> Iterator[RejectFile]:
     """A file that is there when the block ends well, also when nothing was refused."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        left.unlink()
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, _SCHEMA) as writer,

@@ -18,6 +18,7 @@ import contextlib
 import itertools
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,12 +191,13 @@ def _kind(source: Source, description: dict[str, Any], dedup: bool | None) -> Li
 
 @contextlib.contextmanager
 def _staging(workspace: Workspace, tokenizer: SpeechTokenizer) -> Iterator[Path]:
-    """A file for what was read; one that a killed run left is written over. Hold the lock."""
-    path = workspace.root / "imports" / f"{tokenizer.tokenizer_id}.parquet"
+    """A file for what is read; what a killed run left is removed. Hold the tokenizer's lock."""
+    folder = workspace.root / "imports" / tokenizer.tokenizer_id
+    shutil.rmtree(folder, ignore_errors=True)
     try:
-        yield path
+        yield folder / "lines.parquet"
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # ----------------------------------------------------------------------------- step 2: utterances

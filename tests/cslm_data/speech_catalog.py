@@ -86,3 +86,10 @@ def run(workspace, **options):
 def adds_up(summary):
     counted = summary.num_out + summary.num_rejected + summary.num_already
     return summary.num_in == counted
+
+
+def forget(workspace):
+    """Remove the units of the only tokenizer, as if it were new."""
+    (folder,) = workspace.units.iterdir()
+    for path in folder.iterdir():
+        path.unlink()
