@@ -38,6 +38,7 @@ Floats = NDArray[np.float32]
 
 _PAGE = "listen.html"
 _SEED_BITS = (1 << 31) - 1
+_LONGEST_DURATION = 0xFFFF
 _DURATION_SAMPLE = 2000
 """Utterances that tell how long a unit lasts."""
 
@@ -143,10 +144,13 @@ def listen_to_units(
             f"--units: {f'unit {wrong[0]}' if wrong else 'no unit at all'}; {used.name} has the "
             f"units 0 to {used.num_units - 1}: name the right tokenizer with --tokenizer"
         )
-    if durations is not None and (len(durations) != len(units) or min(durations) < 1):
+    if durations is not None and (
+        len(durations) != len(units)
+        or not 1 <= min(durations) <= max(durations) <= _LONGEST_DURATION
+    ):
         raise UsageError(
             f"--durations: {len(durations)} numbers for {len(units)} units; give one for each, in "
-            "frames, 1 or more"
+            f"frames, 1 or more, at most {_LONGEST_DURATION}"
         )
     units_R = np.asarray(units, np.uint16)
     if durations is None:

@@ -148,6 +148,7 @@ def test_units_alone_last_as_long_as_they_are_told_or_usual(spoken, tmp_path):
         ([3, -1], None, "unit -1"),
         ([3, 4], [1], "1 numbers for 2 units"),
         ([3, 4], [1, 0], "1 or more"),
+        ([3], [65_536], "at most 65535"),
     ],
 )
 def test_units_that_the_tokenizer_does_not_have_are_refused(spoken, units, durations, message):
