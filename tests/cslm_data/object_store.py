@@ -30,6 +30,7 @@ def object_store():
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         try:
+            _tell(address, "reset", b"")  # servers of one process share what they store
             s3fs.S3FileSystem.clear_instance_cache()
             s3fs.S3FileSystem().mkdir(BUCKET)
             yield address
@@ -40,17 +41,17 @@ def object_store():
 
 def deny(address):
     """From now on nobody has the permission for anything."""
-    _set_free_actions(address, b"0")
+    _tell(address, "reset-auth", b"0")
 
 
 def allow(address):
     """From now on everybody has, as in the beginning."""
-    _set_free_actions(address, b"inf")
+    _tell(address, "reset-auth", b"inf")
 
 
-def _set_free_actions(address, number):
+def _tell(address, what, data):
     request = urllib.request.Request(
-        f"{address}/moto-api/reset-auth", data=number, headers={"Content-Type": "text/plain"}
+        f"{address}/moto-api/{what}", data=data, headers={"Content-Type": "text/plain"}
     )
     with urllib.request.urlopen(request):
         pass
