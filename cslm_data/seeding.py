@@ -54,33 +54,31 @@ def _project(frames_NE: Floats, places_P: NDArray[np.int64], rng: np.random.Gene
 def _greedy(points_PF: Floats, num_units: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Places of K points: each the best of C candidates, drawn by squared distance to the last."""
     num_points, num_candidates = len(points_PF), 2 + int(np.log(num_units))
-    norms_P = np.einsum("pf,pf->p", points_PF, points_PF)
+    norms_P1 = np.einsum("pf,pf->p", points_PF, points_PF)[:, None]
+    ones_P1 = np.ones_like(norms_P1)
+    # One product of these gives |p|² + |c|² - 2 p·c.
+    left_PG = np.concatenate([points_PF, norms_P1, ones_P1], axis=1)
+    right_GP = np.ascontiguousarray(np.concatenate([-2 * points_PF, ones_P1, norms_P1], axis=1).T)
     chosen = np.empty(num_units, np.int64)
     chosen[0] = rng.integers(num_points)
-    free_P = np.ones(num_points, bool)
-    nearest_P = _squared_distances(points_PF, norms_P, chosen[:1])[0]
-    for unit in range(1, num_units):
-        free_P[chosen[unit - 1]] = False
-        nearest_P[chosen[unit - 1]] = 0
-        mass_P = np.cumsum(nearest_P, dtype=np.float64)
-        draws_C = rng.random(num_candidates) * mass_P[-1]
-        if mass_P[-1] <= 0:
-            # Every point equals one that is chosen.
-            chosen[unit] = rng.choice(np.flatnonzero(free_P))
-            continue
-        candidates_C = np.minimum(np.searchsorted(mass_P, draws_C, side="right"), num_points - 1)
-        distances_CP = _squared_distances(points_PF, norms_P, candidates_C)
+    is_free_P = np.ones(num_points, bool)
+    nearest_P = np.full(num_points, np.inf, np.float32)
+    candidates_C = chosen[:1]
+    for unit in range(num_units):
+        if unit:
+            mass_P = np.cumsum(nearest_P, dtype=np.float64)
+            if mass_P[-1] > 0:
+                draws_C = rng.random(num_candidates) * mass_P[-1]
+                last = np.searchsorted(mass_P, mass_P[-1])
+                candidates_C = np.minimum(np.searchsorted(mass_P, draws_C, side="right"), last)
+            else:
+                # Every point equals one that is chosen.
+                candidates_C = rng.choice(np.flatnonzero(is_free_P), 1)
+        distances_CP = left_PG[candidates_C] @ right_GP
         np.minimum(distances_CP, nearest_P, out=distances_CP)
-        best = distances_CP.sum(axis=1, dtype=np.float64).argmin()
-        chosen[unit], nearest_P = candidates_C[best], distances_CP[best]
+        best = int(distances_CP.sum(axis=1).argmin())
+        chosen[unit] = candidates_C[best]
+        is_free_P[chosen[unit]] = False
+        # Rounding leaves small negative numbers; one that is chosen is not chosen again.
+        nearest_P = np.where(is_free_P, np.maximum(distances_CP[best], 0), 0)
     return chosen
-
-
-def _squared_distances(points_PF: Floats, norms_P: Floats, places_C: NDArray[np.int64]) -> Floats:
-    """Of some points to all: float32 (C, P)."""
-    distances_CP = points_PF[places_C] @ points_PF.T
-    distances_CP *= -2
-    distances_CP += norms_P
-    distances_CP += norms_P[places_C, None]
-    np.maximum(distances_CP, 0, out=distances_CP)
-    return distances_CP
