@@ -26,15 +26,15 @@ import transformers
 from paired import median_ratio, report, wall_s
 from sklearn.cluster import KMeans
 
-from cslm_data import tokenizer_folders
 from cslm_data.audio import resampler_identity
 from cslm_data.catalog import open_catalog
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.corpora import Defaults
 from cslm_data.features import load_extractor
 from cslm_data.ingest import ingest
-from cslm_data.normalisation import Normalisation
 from cslm_data.quantize import quantize
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
+from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace
 
 LAYER, NUM_UNITS = 6, 500

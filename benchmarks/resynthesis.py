@@ -26,7 +26,7 @@ from cslm_data.quantize import quantize
 from cslm_data.resynthesis import cepstra, regression, spectrum
 from cslm_data.resynthesis.distance import distance, log_mel
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
-from cslm_data.tokenizer_folders import find_tokenizer
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
 from cslm_data.workspace import Workspace
 
 CORPORA = ("real/ljspeech", "real/aishell_sample")

@@ -79,7 +79,7 @@ def export_units(
     json: JsonOption = False,
 ) -> None:
     """Write units as fairseq's HuBERT, SlamKit or textlesslib keep them."""
-    from cslm_data.unit_export import export_units as run_export
+    from cslm_data.units.exporting import export_units as run_export
 
     summary = run_export(
         shell.workspace_of(workspace),
@@ -145,7 +145,7 @@ def import_units(
     json: JsonOption = False,
 ) -> None:
     """Take units that fairseq's HuBERT, SlamKit or textlesslib made, for a tokenizer of here."""
-    from cslm_data.unit_import import import_units as run_import
+    from cslm_data.units.importing import import_units as run_import
 
     summary = run_import(
         shell.workspace_of(workspace),

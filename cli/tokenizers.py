@@ -125,8 +125,8 @@ def fit_tokenizer(
     """Fit a speech tokenizer on a sample of the speech in the catalog."""
     from cslm_data.engines.placement import place_workers
     from cslm_data.features import normalise_spec
-    from cslm_data.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions
-    from cslm_data.tokenizer_fit import fit_tokenizer as run_fit
+    from cslm_data.tokenizers.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions
+    from cslm_data.tokenizers.tokenizer_fit import fit_tokenizer as run_fit
 
     start = time.monotonic()
     spec = normalise_spec(extractor or DEFAULT_EXTRACTOR)
@@ -180,7 +180,7 @@ def import_tokenizer(
     json: JsonOption = False,
 ) -> None:
     """Make a speech tokenizer of centroids that were fitted elsewhere."""
-    from cslm_data.centroid_files import import_tokenizer as run_import
+    from cslm_data.tokenizers.centroid_files import import_tokenizer as run_import
 
     made = run_import(
         shell.workspace_of(workspace),
@@ -201,8 +201,8 @@ def export_tokenizer(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write the centroids of a speech tokenizer for other programs."""
-    from cslm_data.centroid_files import export_centroids
-    from cslm_data.tokenizer_folders import find_tokenizer
+    from cslm_data.tokenizers.centroid_files import export_centroids
+    from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
 
     found = find_tokenizer(shell.workspace_of(workspace), tokenizer)
     num_units, dim = export_centroids(found, file, overwrite=overwrite).shape

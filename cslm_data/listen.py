@@ -31,7 +31,7 @@ from cslm_data.resynthesis.page import Entry, write_page
 from cslm_data.resynthesis.picture import Panels, draw
 from cslm_data.resynthesis.voice import Voice, find_voice
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
-from cslm_data.tokenizer_folders import find_tokenizer
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
 from cslm_data.workspace import Workspace, atomic_path
 
 Floats = NDArray[np.float32]

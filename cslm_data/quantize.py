@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cslm_data import tokenizer_folders
 from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
 from cslm_data.engines import RunParts, Worker
 from cslm_data.engines.placement import place_workers
@@ -29,10 +28,10 @@ from cslm_data.features import choose_device, normalise_spec
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.storage import Folder, place_units, require_units_folder
-from cslm_data.stretches import Stretch
-from cslm_data.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions, fit_tokenizer
-from cslm_data.unit_agreement import Agreement, Probe
-from cslm_data.unit_parts import (
+from cslm_data.tokenizers import tokenizer_folders
+from cslm_data.tokenizers.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions, fit_tokenizer
+from cslm_data.units.agreement import Agreement, Probe
+from cslm_data.units.parts import (
     count_unfinished,
     forget_rejected,
     list_parts,
@@ -41,6 +40,7 @@ from cslm_data.unit_parts import (
     unfinished_parts,
     write_plan,
 )
+from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)

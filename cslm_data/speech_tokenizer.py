@@ -1,4 +1,4 @@
-"""The speech tokenizer: fit, identity, waveform → units. Files: none; see tokenizer_folders.
+"""The speech tokenizer: fit, identity, waveform → units. Files: none; see tokenizers/
 
 A frozen artefact, named by its content: extractor with its weights and layer, resampler,
 normalisation, centroids and dedup rule. Units of two tokenizers never mix.
@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.assignment import NearestCentroid
 from cslm_data.audio import SAMPLE_RATE_HZ, resampler_identity
+from cslm_data.clustering.assignment import NearestCentroid
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.errors import AudioError, TokenizerMismatchError
 from cslm_data.features import BatchExtractor, FeatureExtractor, load_extractor, readable_name
 from cslm_data.features.windows import features_of
 from cslm_data.keys import content_id
-from cslm_data.normalisation import Normalisation
 from cslm_data.records import Units
 
 if TYPE_CHECKING:
     import torch
 
-    from cslm_data.device_codebook import DeviceCodebook
+    from cslm_data.clustering.device_codebook import DeviceCodebook
 
 Floats = NDArray[np.float32]
 
@@ -157,14 +157,14 @@ class SpeechTokenizer:
         """Exact for what is computed in float32; where the network is not, nor need this be."""
         fast = False
         if self.dtype == "bfloat16" and isinstance(self.features, BatchExtractor):
-            from cslm_data.lloyd import fast_arithmetic
+            from cslm_data.clustering.lloyd import fast_arithmetic
 
             fast = fast_arithmetic("cpu") == "bfloat16"
         return NearestCentroid(self.centroids_KE, bfloat16=fast)
 
     @functools.cached_property
     def _codebook_on(self) -> Callable[[str], DeviceCodebook]:
-        from cslm_data.device_codebook import DeviceCodebook
+        from cslm_data.clustering.device_codebook import DeviceCodebook
 
         def make(device: str) -> DeviceCodebook:
             return DeviceCodebook(self.normalisation, self.centroids_KE, device)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cslm_data import tokenizer_folders
 from cslm_data.audio import decode
 from cslm_data.errors import (
     MissingArtefactError,
@@ -24,6 +23,7 @@ from cslm_data.languages import check_language
 from cslm_data.query import run_query
 from cslm_data.records import Segment, Units
 from cslm_data.samples import compile_prompt
+from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace
 from cslm_train.run_folder import RunInfo
 

@@ -21,7 +21,7 @@ from cslm_data.quality.figures import LanguageSpeech
 from cslm_data.quality.phone_frames import PhonedUtterance, exact_phone, fold_phone
 from cslm_data.quality.usage import Counts
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
-from cslm_data.stretches import Stretch
+from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
 LONGEST_RUN = 30

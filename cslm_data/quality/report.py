@@ -45,8 +45,8 @@ from cslm_data.quality.usage import (
     measure_usage,
 )
 from cslm_data.speech_tokenizer import SpeechTokenizer
-from cslm_data.stretches import Stretch
-from cslm_data.tokenizer_folders import describe, find_tokenizer, list_tokenizers
+from cslm_data.tokenizers.tokenizer_folders import describe, find_tokenizer, list_tokenizers
+from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
 DEFAULT_MAX_UTTERANCES = 2000

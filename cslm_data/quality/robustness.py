@@ -24,7 +24,7 @@ from cslm_data.records import Units
 
 if TYPE_CHECKING:
     from cslm_data.speech_tokenizer import SpeechTokenizer
-    from cslm_data.stretches import Stretch
+    from cslm_data.units.stretches import Stretch
 
 Floats = NDArray[np.float32]
 Change = Callable[[Floats, float, np.random.Generator], Floats]

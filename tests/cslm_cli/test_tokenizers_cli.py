@@ -12,10 +12,10 @@ from cslm_cli import data, tokenizers, units
 from small_files import write_rows, write_tone
 from typer.testing import CliRunner, Result
 
+from cslm_data.clustering.kmeans import BACKENDS, INITS
 from cslm_data.errors import AlreadyExistsError, UsageError
-from cslm_data.kmeans import BACKENDS, INITS
-from cslm_data.tokenizer_fit import FitOptions
-from cslm_data.tokenizer_folders import load
+from cslm_data.tokenizers.tokenizer_fit import FitOptions
+from cslm_data.tokenizers.tokenizer_folders import load
 
 
 def cslm_data(*arguments: object) -> Result:

@@ -8,7 +8,7 @@ from clouds import blobs, nearest_by_definition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cslm_data.assignment import (
+from cslm_data.clustering.assignment import (
     NearestCentroid,
     assign_on_device,
     assign_units,

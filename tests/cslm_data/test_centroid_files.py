@@ -8,12 +8,12 @@ import pytest
 from speech_catalog import add_rows, write_speech
 
 from cslm_data.audio import decode
-from cslm_data.centroid_files import export_centroids, import_tokenizer, read_centroids
 from cslm_data.engines.local import run_parts
 from cslm_data.errors import AlreadyExistsError, CorruptArtefactError, UsageError
 from cslm_data.features import load_extractor
-from cslm_data.tokenizer_fit import FitOptions, fit_tokenizer
-from cslm_data.tokenizer_folders import load
+from cslm_data.tokenizers.centroid_files import export_centroids, import_tokenizer, read_centroids
+from cslm_data.tokenizers.tokenizer_fit import FitOptions, fit_tokenizer
+from cslm_data.tokenizers.tokenizer_folders import load
 from cslm_data.workspace import Workspace
 
 

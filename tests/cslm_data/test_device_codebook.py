@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cslm_data.assignment import assign_units
-from cslm_data.device_codebook import DeviceCodebook
-from cslm_data.normalisation import fit_normalisation
+from cslm_data.clustering.assignment import assign_units
+from cslm_data.clustering.device_codebook import DeviceCodebook
+from cslm_data.clustering.normalisation import fit_normalisation
 
 
 @pytest.mark.parametrize(

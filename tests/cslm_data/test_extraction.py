@@ -6,9 +6,9 @@ import soundfile
 import torch
 
 from cslm_data.errors import AudioError, CslmError
-from cslm_data.extraction import batch_seconds, map_features
 from cslm_data.features import LONG_S
-from cslm_data.stretches import Stretch
+from cslm_data.units.extraction import batch_seconds, map_features
+from cslm_data.units.stretches import Stretch
 
 FRAME = 320
 

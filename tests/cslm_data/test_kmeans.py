@@ -10,10 +10,10 @@ import pytest
 import torch
 from clouds import blobs, inertia_by_definition, nearest_by_definition
 
+from cslm_data.clustering.kmeans import feasible_num_units, fit_kmeans
+from cslm_data.clustering.seeding import choose_starts
 from cslm_data.errors import NoDataError, UsageError
 from cslm_data.keys import keyed_rng
-from cslm_data.kmeans import feasible_num_units, fit_kmeans
-from cslm_data.seeding import choose_starts
 
 BACKENDS = ["lloyd", "faiss", "sklearn"]
 EMPTIES = ["lloyd", "faiss"]
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_bytes(backend):
 
 _FIT = """
 import hashlib, numpy
-from cslm_data.kmeans import fit_kmeans
+from cslm_data.clustering.kmeans import fit_kmeans
 frames = numpy.random.default_rng(0).standard_normal((20_000, 40)).astype("float32")
 for backend, threads in (("lloyd", {threads}), ("faiss", 1), ("sklearn", 1)):
     fit = fit_kmeans(frames, num_units=30, seed=4, backend=backend, num_threads=threads,
@@ -167,7 +167,7 @@ def test_the_backends_agree_from_the_same_start():
 
 
 def test_auto_says_what_it_took():
-    from cslm_data.lloyd import fast_arithmetic
+    from cslm_data.clustering.lloyd import fast_arithmetic
 
     frames, _ = blobs(num_frames=1_500, dim=2)
     few = fit_kmeans(frames, num_units=3, seed=0, num_iterations=1)

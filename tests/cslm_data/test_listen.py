@@ -9,7 +9,7 @@ from speech_catalog import add, add_many, run, write_speech
 
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
 from cslm_data.listen import listen, listen_to_units
-from cslm_data.tokenizer_folders import find_tokenizer
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import torch
 from clouds import blobs
 
-from cslm_data.assignment import assign_units
-from cslm_data.lloyd import fast_arithmetic, lloyd
-from cslm_data.moments import Moments, next_centroids
+from cslm_data.clustering.assignment import assign_units
+from cslm_data.clustering.lloyd import fast_arithmetic, lloyd
+from cslm_data.clustering.moments import Moments, next_centroids
 
 
 def spread_out(num_frames=20_000, dim=40, seed=0):

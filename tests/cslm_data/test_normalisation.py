@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cslm_data.clustering.normalisation import Normalisation, fit_normalisation
 from cslm_data.errors import UsageError
-from cslm_data.normalisation import Normalisation, fit_normalisation
 
 FRAMES = np.array([[3, 0], [-3, 0], [0, 1], [0, -1]], np.float32) + np.array([10, 20], np.float32)
 """Centre (10, 20), variances 4.5 and 0.5, no covariance."""

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from speech_catalog import write_speech
 
 from cslm_data.audio import resampler_identity
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.features.mfcc import MfccExtractor
-from cslm_data.normalisation import Normalisation
 from cslm_data.progress import progress
 from cslm_data.quality.robustness import CHANGES, edit_distance, measure_robustness
 from cslm_data.speech_tokenizer import SpeechTokenizer
-from cslm_data.stretches import Stretch
+from cslm_data.units.stretches import Stretch
 
 FRAME_S = 0.02
 

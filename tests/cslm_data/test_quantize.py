@@ -16,8 +16,8 @@ from cslm_data.errors import (
 from cslm_data.features import load_extractor
 from cslm_data.speech_tokenizer import expand
 from cslm_data.storage import units_folder
-from cslm_data.tokenizer_folders import load
-from cslm_data.unit_parts import make_encoder
+from cslm_data.tokenizers.tokenizer_folders import load
+from cslm_data.units.parts import make_encoder
 from cslm_data.workspace import Workspace
 
 

@@ -10,14 +10,14 @@ from speech_catalog import write_speech
 
 from cslm_data.errors import UsageError
 from cslm_data.features import load_extractor
-from cslm_data.sampling import (
+from cslm_data.tokenizers.sampling import (
     FrameReservoir,
     frame_priorities,
     language_quotas,
     make_frame_sampler,
     share_bound,
 )
-from cslm_data.stretches import Stretch
+from cslm_data.units.stretches import Stretch
 
 EVERY = 0xFFFFFFFFFFFFFFFF
 

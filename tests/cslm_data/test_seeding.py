@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from clouds import blobs, inertia_by_definition
 
-from cslm_data.seeding import choose_starts
+from cslm_data.clustering.seeding import choose_starts
 
 
 def starts(frames, num_units, init="kmeans++", seed=0):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.errors import (
     AudioError,
     CorruptArtefactError,
@@ -17,10 +18,9 @@ from cslm_data.errors import (
     UsageError,
 )
 from cslm_data.features import load_extractor
-from cslm_data.normalisation import Normalisation
 from cslm_data.speech_tokenizer import dedup, expand
-from cslm_data.tokenizer_fit import FitOptions, tokenizer_of_frames
-from cslm_data.tokenizer_folders import (
+from cslm_data.tokenizers.tokenizer_fit import FitOptions, tokenizer_of_frames
+from cslm_data.tokenizers.tokenizer_folders import (
     add_to_workspace,
     find_tokenizer,
     list_tokenizers,

@@ -10,6 +10,7 @@ import pytest
 from clouds import inertia_by_definition
 from speech_catalog import add, add_rows, write_speech
 
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.engines.local import run_parts
 from cslm_data.errors import (
     AlreadyExistsError,
@@ -19,11 +20,10 @@ from cslm_data.errors import (
     UsageError,
 )
 from cslm_data.features import EXTRACTORS
-from cslm_data.fit_speech import sample_speech
-from cslm_data.full_passes import refine_on_all_speech
-from cslm_data.normalisation import Normalisation
-from cslm_data.tokenizer_fit import FitOptions, fit_tokenizer
-from cslm_data.tokenizer_folders import list_tokenizers, load
+from cslm_data.tokenizers.fit_speech import sample_speech
+from cslm_data.tokenizers.full_passes import refine_on_all_speech
+from cslm_data.tokenizers.tokenizer_fit import FitOptions, fit_tokenizer
+from cslm_data.tokenizers.tokenizer_folders import list_tokenizers, load
 from cslm_data.workspace import Workspace
 
 OPTIONS = FitOptions(num_units=6, max_frames=400, iterations=4, full_passes=2)

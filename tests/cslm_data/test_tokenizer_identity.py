@@ -13,10 +13,10 @@ import transformers
 from test_features_hf import save_model
 
 from cslm_data import features
-from cslm_data.centroid_files import import_tokenizer
+from cslm_data.clustering.normalisation import fit_normalisation
 from cslm_data.errors import TokenizerMismatchError
-from cslm_data.normalisation import fit_normalisation
-from cslm_data.tokenizer_folders import load
+from cslm_data.tokenizers.centroid_files import import_tokenizer
+from cslm_data.tokenizers.tokenizer_folders import load
 from cslm_data.workspace import Workspace
 
 LAYER = 2

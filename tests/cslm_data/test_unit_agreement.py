@@ -10,11 +10,11 @@ import torch
 from test_features_hf import save_model
 
 from cslm_data.audio import resampler_identity
-from cslm_data.normalisation import Normalisation
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.quantize import quantize
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
-from cslm_data.stretches import Stretch
-from cslm_data.unit_agreement import Probe, measure_agreement
+from cslm_data.units.agreement import Probe, measure_agreement
+from cslm_data.units.stretches import Stretch
 
 IDENTITY = {"kind": "loudness"}
 

@@ -11,8 +11,8 @@ from speech_catalog import add, add_many, run, units, write_speech
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import AlreadyExistsError, MissingArtefactError, NoDataError, UsageError
 from cslm_data.speech_tokenizer import expand
-from cslm_data.tokenizer_folders import find_tokenizer
-from cslm_data.unit_export import export_units
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
+from cslm_data.units.exporting import export_units
 from cslm_data.workspace import Workspace
 
 
@@ -198,7 +198,7 @@ def test_what_is_in_the_way_stays_unless_it_is_an_export_to_replace(spoken, tmp_
 
 def test_a_stopped_export_leaves_nothing_and_the_next_one_is_whole(spoken, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr("cslm_data.unit_export.write_json", lambda *_: 1 / 0)
+    monkeypatch.setattr("cslm_data.units.exporting.write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_units(spoken, out, format="textless")
     monkeypatch.undo()

@@ -7,15 +7,15 @@ import fsspec
 import pytest
 from speech_catalog import add, add_many, adds_up, files, forget, run, units, write_speech
 
-from cslm_data import unit_import
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import (
     CorruptArtefactError,
     TokenizerMismatchError,
     UsageError,
 )
-from cslm_data.unit_export import export_units
-from cslm_data.unit_import import import_units
+from cslm_data.units import importing as unit_import
+from cslm_data.units.exporting import export_units
+from cslm_data.units.importing import import_units
 from cslm_data.workspace import Workspace
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from speech_catalog import add_many, files, forget, run, units
 
-from cslm_data import unit_import
 from cslm_data.errors import LockedError
-from cslm_data.tokenizer_folders import find_tokenizer
-from cslm_data.unit_export import export_units
-from cslm_data.unit_import import import_units
-from cslm_data.unit_parts import write_part
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
+from cslm_data.units import importing as unit_import
+from cslm_data.units.exporting import export_units
+from cslm_data.units.importing import import_units
+from cslm_data.units.parts import write_part
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 import soundfile
 from tiny_run import make_run, speech, text
 
-from cslm_data import tokenizer_folders
 from cslm_data.audio import decode
 from cslm_data.errors import (
     AudioError,
@@ -24,6 +23,7 @@ from cslm_data.ingest import ingest
 from cslm_data.keys import keyed_rng
 from cslm_data.quantize import quantize
 from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace
 from cslm_train.decoding import Sampling
 from cslm_train.generate import Chunk, Finished, answer, chunks

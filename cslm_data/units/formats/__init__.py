@@ -111,7 +111,7 @@ class UnitFormat:
 
 
 def _fairseq() -> UnitFormat:
-    from cslm_data.unit_formats import fairseq
+    from cslm_data.units.formats import fairseq
 
     return UnitFormat(
         name_by=("path",),
@@ -125,7 +125,7 @@ def _fairseq() -> UnitFormat:
 
 
 def _slamkit() -> UnitFormat:
-    from cslm_data.unit_formats import slamkit
+    from cslm_data.units.formats import slamkit
 
     return UnitFormat(
         name_by=("path", "id"),
@@ -138,7 +138,7 @@ def _slamkit() -> UnitFormat:
 
 
 def _textless() -> UnitFormat:
-    from cslm_data.unit_formats import textless
+    from cslm_data.units.formats import textless
 
     return UnitFormat(
         name_by=("id", "path"),

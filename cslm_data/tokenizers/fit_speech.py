@@ -24,9 +24,14 @@ from cslm_data.errors import NoDataError
 from cslm_data.features import LONG_S, FeatureExtractor
 from cslm_data.keys import key64
 from cslm_data.progress import progress
-from cslm_data.sampling import FrameReservoir, language_quotas, make_frame_sampler, share_bound
-from cslm_data.stretches import Stretch, cut_by_seconds
-from cslm_data.tokenizer_folders import TEMPORARY
+from cslm_data.tokenizers.sampling import (
+    FrameReservoir,
+    language_quotas,
+    make_frame_sampler,
+    share_bound,
+)
+from cslm_data.tokenizers.tokenizer_folders import TEMPORARY
+from cslm_data.units.stretches import Stretch, cut_by_seconds
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cslm_data.corpora.rows import resolve
 from cslm_data.errors import CorruptArtefactError, UsageError
-from cslm_data.unit_formats import (
+from cslm_data.units.formats import (
     BadLine,
     ExportLine,
     Line,

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cslm_data.assignment import assign_on_device
-from cslm_data.normalisation import Normalisation
+from cslm_data.clustering.assignment import assign_on_device
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.records import Units
 
 Floats = NDArray[np.float32]

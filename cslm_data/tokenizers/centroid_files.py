@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data import tokenizer_folders
 from cslm_data.audio import resampler_identity
+from cslm_data.clustering.kmeans import MAX_UNITS
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.errors import AlreadyExistsError, CorruptArtefactError, UsageError
 from cslm_data.features import CodeExtractor, load_extractor, normalise_spec
 from cslm_data.keys import file_sha256
-from cslm_data.kmeans import MAX_UNITS
-from cslm_data.normalisation import Normalisation
 from cslm_data.speech_tokenizer import SpeechTokenizer
+from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace, atomic_path
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from cslm_data.engines import Worker
 from cslm_data.errors import AudioError, UsageError
-from cslm_data.extraction import Block, map_features
 from cslm_data.features import FeatureExtractor
 from cslm_data.keys import key64, mix64
-from cslm_data.stretches import Stretch
+from cslm_data.units.extraction import Block, map_features
+from cslm_data.units.stretches import Stretch
 
 Floats = NDArray[np.float32]
 Priorities = NDArray[np.uint64]

@@ -20,7 +20,7 @@ from typing import Literal, TextIO
 
 from cslm_data.corpora.rows import resolve
 from cslm_data.errors import CorruptArtefactError, UsageError
-from cslm_data.unit_formats import (
+from cslm_data.units.formats import (
     BadLine,
     ExportLine,
     Line,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.audio import SAMPLE_RATE_HZ
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.errors import (
     AlreadyExistsError,
     CorruptArtefactError,
@@ -21,7 +22,6 @@ from cslm_data.errors import (
     UsageError,
 )
 from cslm_data.features import readable_name
-from cslm_data.normalisation import Normalisation
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.workspace import Workspace
 

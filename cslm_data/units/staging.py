@@ -1,4 +1,4 @@
-"""Lines of unit files → one Parquet file, each line checked by itself. Step 1 of unit_import.
+"""Lines of unit files → one Parquet file, each line checked by itself. Step 1 of importing.
 
 Units are brought to the form the workspace keeps: runs with durations; runs alone where the file
 does not say how long they last.
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import dedup
-from cslm_data.unit_formats import BadLine, Line, Source
+from cslm_data.units.formats import BadLine, Line, Source
 from cslm_data.workspace import atomic_path
 
 LineKind = Literal["frames", "runs", "durations"]

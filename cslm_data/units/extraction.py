@@ -24,7 +24,7 @@ from cslm_data.features import LONG_S, BatchExtractor, FeatureExtractor
 from cslm_data.features.windows import stream_features
 from cslm_data.records import Units
 from cslm_data.speech_tokenizer import Encoded, SpeechTokenizer, dedup
-from cslm_data.stretches import Stretch
+from cslm_data.units.stretches import Stretch
 
 if TYPE_CHECKING:
     import torch

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from cslm_data.engines import Worker
 from cslm_data.errors import AudioError, StorageError
-from cslm_data.extraction import encode_stretches
 from cslm_data.speech_tokenizer import Encoded, SpeechTokenizer
 from cslm_data.storage import Folder
-from cslm_data.stretches import Stretch, cut_by_seconds
-from cslm_data.unit_agreement import Agreement, Probe, measure_agreement
+from cslm_data.units.agreement import Agreement, Probe, measure_agreement
+from cslm_data.units.extraction import encode_stretches
+from cslm_data.units.stretches import Stretch, cut_by_seconds
 
 _PLAN_SCHEMA = pa.schema(
     [

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data import tokenizer_folders
 from cslm_data.audio import resampler_identity
+from cslm_data.clustering.kmeans import check_choices, feasible_num_units, fit_kmeans
+from cslm_data.clustering.normalisation import Normalisation, fit_normalisation, parse_spec
 from cslm_data.engines import RunParts
 from cslm_data.engines.local import available_cores
 from cslm_data.errors import NoDataError, UsageError
@@ -34,11 +35,10 @@ from cslm_data.features import (
     load_extractor,
     normalise_spec,
 )
-from cslm_data.fit_speech import all_speech, sample_speech
-from cslm_data.full_passes import make_summer, refine_on_all_speech
-from cslm_data.kmeans import check_choices, feasible_num_units, fit_kmeans
-from cslm_data.normalisation import Normalisation, fit_normalisation, parse_spec
 from cslm_data.speech_tokenizer import DEFAULT_NORMALISATION, SpeechTokenizer
+from cslm_data.tokenizers import tokenizer_folders
+from cslm_data.tokenizers.fit_speech import all_speech, sample_speech
+from cslm_data.tokenizers.full_passes import make_summer, refine_on_all_speech
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -18,16 +18,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.assignment import NearestCentroid
+from cslm_data.clustering.assignment import NearestCentroid
+from cslm_data.clustering.moments import Moments, next_centroids
+from cslm_data.clustering.normalisation import Normalisation
 from cslm_data.engines import RunParts, Worker
 from cslm_data.errors import AudioError, NoDataError
-from cslm_data.extraction import Block, map_features
 from cslm_data.features import FeatureExtractor
 from cslm_data.keys import keyed_rng
-from cslm_data.moments import Moments, next_centroids
-from cslm_data.normalisation import Normalisation
 from cslm_data.progress import progress
-from cslm_data.stretches import Stretch
+from cslm_data.units.extraction import Block, map_features
+from cslm_data.units.stretches import Stretch
 
 log = logging.getLogger(__name__)
 

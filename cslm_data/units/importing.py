@@ -37,11 +37,10 @@ from cslm_data.records import Reject
 from cslm_data.reject_files import open_rejects
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
 from cslm_data.storage import Folder, require_units_folder
-from cslm_data.stretches import Stretch
-from cslm_data.tokenizer_folders import find_tokenizer
-from cslm_data.unit_export import DESCRIPTION
-from cslm_data.unit_formats import Source, load_format
-from cslm_data.unit_parts import (
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
+from cslm_data.units.exporting import DESCRIPTION
+from cslm_data.units.formats import Source, load_format
+from cslm_data.units.parts import (
     list_parts,
     list_plans,
     missing_parts,
@@ -49,7 +48,8 @@ from cslm_data.unit_parts import (
     write_part,
     write_plan,
 )
-from cslm_data.unit_staging import LineKind, stage_lines
+from cslm_data.units.staging import LineKind, stage_lines
+from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)

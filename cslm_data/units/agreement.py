@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cslm_data.errors import AudioError
-from cslm_data.extraction import encode_stretches
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
-from cslm_data.stretches import Stretch
+from cslm_data.units.extraction import encode_stretches
+from cslm_data.units.stretches import Stretch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from cslm_data.moments import Doubles, Floats, Moments, next_centroids
+from cslm_data.clustering.moments import Doubles, Floats, Moments, next_centroids
 
 log = logging.getLogger(__name__)
 

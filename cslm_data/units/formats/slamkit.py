@@ -23,7 +23,7 @@ import numpy as np
 
 from cslm_data.corpora.rows import resolve
 from cslm_data.corpora.tables import Row, read_rows
-from cslm_data.unit_formats import BadLine, ExportLine, Line, Numbers, Source, Writer, sources_in
+from cslm_data.units.formats import BadLine, ExportLine, Line, Numbers, Source, Writer, sources_in
 
 _FEATURES, _TOKENS = ".features.jsonl", ".tokens.jsonl"
 _UNITS = re.compile(r"(?:<Un\d+>)*", re.ASCII)

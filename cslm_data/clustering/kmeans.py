@@ -20,13 +20,13 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.assignment import assign_units
+from cslm_data.clustering.assignment import assign_units
+from cslm_data.clustering.normalisation import to_sphere
+from cslm_data.clustering.seeding import GREEDY_UP_TO, Init, choose_starts
 from cslm_data.engines.threads import limit_threads
 from cslm_data.errors import NoDataError, UsageError
 from cslm_data.keys import keyed_rng
-from cslm_data.normalisation import to_sphere
 from cslm_data.progress import progress
-from cslm_data.seeding import GREEDY_UP_TO, Init, choose_starts
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def check_choices(
 def _choose_backend(backend: str, device: str) -> Backend:
     """`auto` resolved for this machine, and its library loaded, so that its threads can be set."""
     if backend in ("auto", "lloyd"):
-        from cslm_data.lloyd import fast_arithmetic
+        from cslm_data.clustering.lloyd import fast_arithmetic
 
         if backend == "lloyd" or fast_arithmetic(device) == "bfloat16":
             return "lloyd"
@@ -221,7 +221,7 @@ def _fit_once(
         starts_KE = to_sphere(starts_KE)
     if backend == "faiss":
         return _fit_faiss(frames_NE, starts_KE, num_iterations, rng, spherical, device, advance)
-    from cslm_data.lloyd import fast_arithmetic, lloyd
+    from cslm_data.clustering.lloyd import fast_arithmetic, lloyd
 
     return lloyd(
         frames_NE,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.normalisation import to_sphere
+from cslm_data.clustering.normalisation import to_sphere
 from cslm_data.records import Units
 
 Floats = NDArray[np.float32]

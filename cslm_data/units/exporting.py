@@ -29,8 +29,8 @@ from cslm_data.progress import Progress, progress
 from cslm_data.records import Reject
 from cslm_data.reject_files import RejectFile, open_rejects
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
-from cslm_data.tokenizer_folders import find_tokenizer
-from cslm_data.unit_formats import ExportLine, NameBy, UnitFormat, Writer, load_format, one_line
+from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
+from cslm_data.units.formats import ExportLine, NameBy, UnitFormat, Writer, load_format, one_line
 from cslm_data.workspace import Workspace, write_json
 
 STAGE = "export-units"

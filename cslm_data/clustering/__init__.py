@@ -1,0 +1,1 @@
+"""Frames → centroids → the nearest centroid: arrays in, arrays out."""

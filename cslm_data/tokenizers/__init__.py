@@ -1,0 +1,1 @@
+"""Catalog → speech tokenizers: fitted, kept in folders, exchanged with other programs."""

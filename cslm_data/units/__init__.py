@@ -1,0 +1,1 @@
+"""Recordings → units: the work of quantize, its files, and those of other toolkits."""
