@@ -1,4 +1,4 @@
-"""The speech tokenizer: fit, identity, waveform → units. Files: none; see tokenizers/
+"""The speech tokenizer: fit, identity, waveform → units. Files: none; see tokenizers/.
 
 A frozen artefact, named by its content: extractor with its weights and layer, resampler,
 normalisation, centroids and dedup rule. Units of two tokenizers never mix.
