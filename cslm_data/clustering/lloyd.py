@@ -19,6 +19,7 @@ from __future__ import annotations
 import collections
 import functools
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
@@ -178,6 +179,24 @@ class _Sample:
             return _Sums(counts_K, sums_KE, squares_K1[:, 0])
 
 
+class _Scratch(threading.local):
+    """Arrays kept from block to block, by name, each thread its own.
+
+    To make an array of megabytes costs more than to fill it. Its content is that of the last use.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+        """The array of that name, of this shape."""
+        size = shape[0] * shape[1]
+        if name not in self._kept or len(self._kept[name]) < size:
+            self._kept[name] = torch.empty(size, dtype=dtype, device=self._device)
+        return self._kept[name][:size].view(shape)
+
+
 class _Bfloat16Search:
     """Which centroid is nearest, by bfloat16 products; remembers the last score of each frame."""
 
@@ -185,6 +204,7 @@ class _Bfloat16Search:
 
     def __init__(self, mean_E: torch.Tensor, num_frames: int) -> None:
         self._mean_E = mean_E
+        self._scratch = _Scratch(mean_E.device)
         self._offsets_N = torch.zeros(num_frames, device=mean_E.device)
         self._table_AK = torch.zeros(0, 0)
 
@@ -198,11 +218,17 @@ class _Bfloat16Search:
     def nearest(self, places: slice | torch.Tensor, rows_BE: torch.Tensor) -> torch.Tensor:
         """Units int64 (B,) of the frames at those places of the sample: float32 (B, E)."""
         dim, offsets_B = rows_BE.shape[1], self._offsets_N[places]
-        shape = len(rows_BE), len(self._table_AK)
-        rows_BA = torch.ones(shape, dtype=torch.bfloat16, device=rows_BE.device)
+        num_rows, (num_columns, num_units) = len(rows_BE), self._table_AK.shape
+        rows_BA = self._scratch.take("rows", (num_rows, num_columns), torch.bfloat16)
         torch.sub(rows_BE, self._mean_E, out=rows_BA[:, :dim])
         rows_BA[:, dim : dim + 2] = _two_parts(-offsets_B)
-        scores_BK = rows_BA @ self._table_AK
+        rows_BA[:, dim + 2 :] = 1
+        scores_BK = self._scratch.take("scores", (num_rows, num_units), torch.bfloat16)
+        torch.mm(rows_BA, self._table_AK, out=scores_BK)
+        if scores_BK.device.type == "cpu":
+            # numpy knows no bfloat16, and torch searches it slowly.
+            wide_BK = self._scratch.take("wide", (num_rows, num_units), torch.float32)
+            scores_BK = wide_BK.copy_(scores_BK)
         units_B = _lowest(scores_BK)
         self._offsets_N[places] = offsets_B + scores_BK.gather(1, units_B[:, None])[:, 0]
         return units_B
@@ -215,6 +241,7 @@ class _Float32Search:
 
     def __init__(self, mean_E: torch.Tensor) -> None:
         self._mean_E = mean_E
+        self._scratch = _Scratch(mean_E.device)
         self._norms_K = self._centroids_EK = torch.zeros(0)
 
     def load(self, centroids_KE: Doubles) -> None:
@@ -231,7 +258,9 @@ class _Float32Search:
 
     def scores(self, rows_BE: torch.Tensor) -> torch.Tensor:
         """Half the squared distances, less half the square of each frame: (B, E) → (B, K)."""
-        scores_BK = rows_BE @ self._centroids_EK
+        shape = len(rows_BE), len(self._norms_K)
+        scores_BK = self._scratch.take("scores", shape, torch.float32)
+        torch.mm(rows_BE, self._centroids_EK, out=scores_BK)
         return torch.sub(self._norms_K, scores_BK, out=scores_BK)
 
 
@@ -247,7 +276,7 @@ def _two_parts(values: torch.Tensor) -> torch.Tensor:
 def _lowest(scores_BK: torch.Tensor) -> torch.Tensor:
     """Column of the lowest score of each row; numpy's search is several times torch's on a CPU."""
     if scores_BK.device.type == "cpu":
-        return torch.from_numpy(scores_BK.float().numpy().argmin(axis=1))
+        return torch.from_numpy(scores_BK.numpy().argmin(axis=1))
     return scores_BK.argmin(dim=1)
 
 
