@@ -109,7 +109,9 @@ def fit_tokenizer(
     init: Annotated[
         Init, typer.Option(help="Where k-means begins. auto: kmeans++ up to 500 units.")
     ] = Init.AUTO,
-    iterations: Annotated[int, typer.Option(min=1, help="Steps of k-means.")] = 25,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Steps of k-means. Default: as the backend needs.")
+    ] = None,
     restarts: Annotated[
         int, typer.Option(min=1, help="Starts of k-means, of which the best stays.")
     ] = 1,

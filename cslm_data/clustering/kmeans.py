@@ -41,6 +41,9 @@ MAX_UNITS = 1 << 16
 FRAMES_PER_UNIT = 39
 """Fewer frames than this per unit and k-means fits noise (FAISS warns below the same number)."""
 
+DEFAULT_ITERATIONS: dict[Backend, int] = {"lloyd": 16, "faiss": 25, "sklearn": 100}
+"""Steps that bring each about equally far; sklearn: passes over the frames, fairseq's number."""
+
 _ROWS = 8192
 
 
@@ -67,7 +70,7 @@ def fit_kmeans(
     *,
     num_units: int,
     seed: int,
-    num_iterations: int = 25,
+    num_iterations: int | None = None,
     backend: str = "auto",
     init: str = "auto",
     restarts: int = 1,
@@ -77,12 +80,13 @@ def fit_kmeans(
 ) -> KMeansFit:
     """K centroids of the frames: float32 (N, E) → (K, E).
 
-    `auto` takes lloyd where bfloat16 is fast, else faiss; and kmeans++ up to 500 units, else random
-    frames. Of several `restarts` the one with the lowest inertia stays. `spherical` keeps centroids
-    at length 1. A unit that loses all its frames: lloyd splits the cluster with the largest sum of
-    squared distances, faiss a large one; sklearn leaves it where it began, on a frame. Only lloyd
-    uses more than one thread, and its result does not depend on how many. Raises UsageError for
-    more units than frames or a value that is not finite, NoDataError below two frames.
+    Without `num_iterations` there are as many as the backend needs. `auto` takes lloyd where
+    bfloat16 is fast, else faiss; and kmeans++ up to 500 units, else random frames. Of several
+    `restarts` the one with the lowest inertia stays. `spherical` keeps centroids at length 1. A
+    unit that loses all its frames: lloyd splits the cluster with the largest sum of squared
+    distances, faiss a large one; sklearn leaves it where it began, on a frame. Only lloyd uses more
+    than one thread, and its result does not depend on how many. Raises UsageError for more units
+    than frames or a value that is not finite, NoDataError below two frames.
     """
     check_choices(
         num_units=num_units,
@@ -94,15 +98,16 @@ def fit_kmeans(
     frames_NE = np.ascontiguousarray(frames_NE, np.float32)
     _check_frames(frames_NE, num_units)
     used, begun = _choose_backend(backend, device), _choose_init(init, num_units)
+    steps = num_iterations or DEFAULT_ITERATIONS[used]
     best: tuple[Floats, tuple[float, ...]] | None = None
-    with progress("k-means", total=restarts * num_iterations, unit="iterations") as bar:
+    with progress("k-means", total=restarts * steps, unit="iterations") as bar:
         for restart in range(restarts):
             with limit_threads(1):
                 found = _fit_once(
                     frames_NE,
                     backend=used,
                     num_units=num_units,
-                    num_iterations=num_iterations,
+                    num_iterations=steps,
                     init=begun,
                     rng=keyed_rng(seed, "kmeans", str(restart)),
                     spherical=spherical,
@@ -134,12 +139,12 @@ def fit_kmeans(
 
 
 def check_choices(
-    *, num_units: int, num_iterations: int, backend: str, init: str, restarts: int
+    *, num_units: int, num_iterations: int | None, backend: str, init: str, restarts: int
 ) -> None:
     """Raise UsageError for what fit_kmeans cannot do, before there are frames."""
     if not 2 <= num_units <= MAX_UNITS:
         raise UsageError(f"--num-units {num_units}: must be from 2 to {MAX_UNITS}")
-    if num_iterations < 1:
+    if num_iterations is not None and num_iterations < 1:
         raise UsageError(f"--iterations {num_iterations}: must be 1 or more")
     if restarts < 1:
         raise UsageError(f"--restarts {restarts}: must be 1 or more")
@@ -289,7 +294,7 @@ def _fit_sklearn(
     kmeans = MiniBatchKMeans(
         n_clusters=num_units,
         init="k-means++" if init == "kmeans++" else "random",
-        max_iter=4 * num_iterations,
+        max_iter=num_iterations,
         batch_size=10_000,
         tol=0.0,
         max_no_improvement=100,

@@ -5,6 +5,11 @@ bfloat16 faster than float32 (AMX, AVX512-BF16, any GPU), that product only has 
 centroid is nearest; sums and inertia are taken from the frames themselves. Blocks of frames are
 added up in their order, so that the result does not depend on the number of threads.
 
+Centroids do not stop at the mean of their frames, but go 1.8 times as far (the first two steps and
+the last one excepted). Below twice as far, the frames that they have are no further from them than
+they were, and where they would go next is met sooner: 16 such steps end where 25 plain ones do, on
+MFCC and on HuBERT alike.
+
 Two roundings would spoil bfloat16 scores, and are kept out: of what all frames have in common (it
 is subtracted first), and of the result (from the second iteration on, the score that a frame had
 before is subtracted within the product, so that the scores that matter are small). Where clusters
@@ -28,6 +33,7 @@ import numpy as np
 import torch
 
 from cslm_data.clustering.moments import Doubles, Floats, Moments, next_centroids
+from cslm_data.clustering.normalisation import to_sphere
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,8 @@ Arithmetic = Literal["bfloat16", "float32"]
 
 _BLOCK = 8192
 """Frames whose sums are taken in float32 before they are added in float64."""
+_STRIDE = 1.8
+_PLAIN_STEPS = 2
 _SCORE_BYTES = 1 << 21
 """Scores computed at a time on a CPU: they stay in the cache."""
 _LEAST_ROWS = 128
@@ -67,23 +75,32 @@ def lloyd(
 ) -> tuple[Floats, tuple[float, ...]]:
     """Centroids float32 (K, E), and the mean squared distance of the frames at each iteration.
 
-    Ends early when no centroid moves. Units that run empty: see moments.next_centroids, to which
-    `rng` goes. `advance` is called after each iteration. Set torch to one thread; `num_threads`
-    blocks are computed side by side.
+    Ends early when the means are those of the step before. Units that run empty: see
+    moments.next_centroids, to which `rng` goes. `advance` is called after each iteration. Set torch
+    to one thread; `num_threads` blocks are computed side by side.
     """
     sample = _Sample(frames_NE, device=device, arithmetic=arithmetic, centred=not spherical)
     centroids_KE = starts_KE - sample.mean_E
+    means_KE = np.full_like(centroids_KE, np.nan)
     inertia: list[float] = []
     with torch.inference_mode(), ThreadPoolExecutor(num_threads) as pool:
-        for _ in range(num_iterations):
+        for number in range(num_iterations):
             moments = sample.moments(centroids_KE, pool, num_threads)
             inertia.append(moments.inertia(centroids_KE))
-            before_KE = centroids_KE
-            centroids_KE, _ = next_centroids(moments, centroids_KE, spherical=spherical, rng=rng)
+            before_KE = means_KE
+            means_KE, num_empty = next_centroids(
+                moments, centroids_KE, spherical=spherical, rng=rng
+            )
             advance(1)
-            if np.array_equal(before_KE, centroids_KE):
+            if np.array_equal(before_KE, means_KE):
                 break
-    return (centroids_KE + sample.mean_E).astype(np.float32), tuple(inertia)
+            if number < _PLAIN_STEPS or num_empty:
+                centroids_KE = means_KE
+            else:
+                centroids_KE = centroids_KE + _STRIDE * (means_KE - centroids_KE)
+                if spherical:
+                    centroids_KE = to_sphere(centroids_KE.astype(np.float32)).astype(np.float64)
+    return (means_KE + sample.mean_E).astype(np.float32), tuple(inertia)
 
 
 class _Sums(NamedTuple):

@@ -78,8 +78,8 @@ class FitOptions:
     """Who runs k-means: lloyd, faiss, sklearn; see kmeans.py."""
     init: str = "auto"
     """Where it begins: random or kmeans++."""
-    iterations: int = 25
-    """Steps of k-means."""
+    iterations: int | None = None
+    """Steps of k-means; None: as many as the backend needs."""
     restarts: int = 1
     """Starts of k-means, of which the best stays."""
     full_passes: int = 0
