@@ -62,6 +62,18 @@ def test_on_the_sphere_every_frame_has_length_one_and_silence_stays_zero():
     np.testing.assert_allclose(made.invert(made.apply(frames))[0], np.array([0.6, 0.8]) * 7 / 3)
 
 
+@pytest.mark.parametrize("spec", ["none", "standardise", "pca", "pca:2", "whiten:4", "spherical"])
+def test_a_sample_is_normalised_in_its_own_memory(spec):
+    # More than one block of 8192.
+    frames = correlated(num=20_000)
+    made = fit_normalisation(frames, spec)
+    expected = made.apply(frames)
+    found = made.apply_in_place(frames)
+    np.testing.assert_array_equal(found, expected)
+    assert np.shares_memory(found, frames)
+    assert found.flags.c_contiguous
+
+
 def test_a_constant_dimension_is_left_alone():
     frames = np.column_stack([np.arange(4), np.full(4, 7)]).astype(np.float32)
     for spec in ("standardise", "whiten"):
