@@ -43,10 +43,12 @@ _BLOCK = 8192
 """Frames whose sums are taken in float32 before they are added in float64."""
 _STRIDE = 1.8
 _PLAIN_STEPS = 2
+"""The first means are far from where the centroids began: a start is a single frame."""
 _SCORE_BYTES = 1 << 21
 """Scores computed at a time on a CPU: they stay in the cache."""
 _LEAST_ROWS = 128
 _PROBE = 2048
+"""Frames on which bfloat16 is compared with float32."""
 _TOLERATED = 1e-3
 """Share of the inertia that wrong choices may add before float32 takes over."""
 _DEVICE_SHARE = 0.5
@@ -77,8 +79,10 @@ def lloyd(
 
     Ends early when the means are those of the step before. Units that run empty: see
     moments.next_centroids, to which `rng` goes. `advance` is called after each iteration. Set torch
-    to one thread; `num_threads` blocks are computed side by side.
+    to one thread; `num_threads` blocks are computed side by side, or fewer where so many sums would
+    take more memory than half the frames.
     """
+    num_threads = max(1, min(num_threads, frames_NE.nbytes // (2 * starts_KE.nbytes)))
     sample = _Sample(frames_NE, device=device, arithmetic=arithmetic, centred=not spherical)
     centroids_KE = starts_KE - sample.mean_E
     means_KE = np.full_like(centroids_KE, np.nan)

@@ -51,7 +51,6 @@ DEFAULT_NUM_UNITS = 500
 _PART_S = 600.0
 _FRAMES_PER_UNIT = 8
 """Parts of a full pass hold at least so much."""
-_NO_LIMIT_S = 1e18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +246,7 @@ def _fit(
         features,
         options,
         device=_device_here(device),
-        num_threads=num_workers or available_cores(),
+        num_threads=min(num_workers or available_cores(), available_cores()),
         provenance={
             "max_frames": options.max_frames,
             "temperature": options.temperature,

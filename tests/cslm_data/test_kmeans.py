@@ -90,16 +90,17 @@ for backend, threads in (("lloyd", {threads}), ("faiss", 1), ("sklearn", 1)):
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_threads():
-    printed = []
-    for variable, threads in (("1", 1), ("2", 3)):
-        done = subprocess.run(
+    running = [
+        subprocess.Popen(
             [sys.executable, "-c", _FIT.format(threads=threads)],
             env={**os.environ, "OMP_NUM_THREADS": variable, "OPENBLAS_NUM_THREADS": variable},
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
         )
-        printed.append(done.stdout)
+        for variable, threads in (("1", 1), ("2", 3))
+    ]
+    printed = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
     assert printed[0].count("\n") == 3
     assert printed[0] == printed[1]
 
