@@ -90,7 +90,7 @@ def export_units(
         name_by=name_by.value if name_by else None,
         cut=cut,
         split=split,
-        languages=[lang.strip() for lang in (langs or "").split(",") if lang.strip()],
+        languages=shell.languages_of(langs or ""),
         where=where,
         num_shards=shards,
         overwrite=overwrite,

@@ -137,7 +137,7 @@ def build_mix(
 
     summary = run_build_mix(
         shell.workspace_of(workspace),
-        languages=[lang.strip() for lang in langs.split(",") if lang.strip()],
+        languages=shell.languages_of(langs),
         stage=stage.value,
         recipe=recipe,
         name=name,

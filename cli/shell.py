@@ -117,6 +117,11 @@ def _is_full_disk(error: Exception) -> bool:
     return os.strerror(errno.ENOSPC).lower() in str(error).lower()
 
 
+def languages_of(option: str) -> list[str]:
+    """`en, zh` as a list."""
+    return [lang.strip() for lang in option.split(",") if lang.strip()]
+
+
 def workspace_of(option: Path | None) -> Workspace:
     """The workspace of a command."""
     return find_workspace(option)

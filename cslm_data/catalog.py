@@ -238,6 +238,12 @@ def _split_columns(columns: str) -> list[tuple[str, str]]:
     return parts
 
 
+def run_over_files(connection: Connection, name: str, files: str) -> None:
+    """Run `<name>.sql` over `{files}`: what makes a view cannot be bound, so it is quoted."""
+    quoted = "'" + files.replace("'", "''") + "'"
+    connection.execute(read_sql(name).replace("{files}", quoted))
+
+
 def scalar(connection: Connection, query: str, parameters: list[Any] | None = None) -> Any:
     """The single value of a query, None without a row."""
     rows = connection.execute(query, parameters or []).fetchall()

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
+from cslm_data.catalog import open_catalog, read_sql, run_over_files, scalar
 from cslm_data.engines import RunParts, Worker
 from cslm_data.engines.placement import place_workers
 from cslm_data.errors import NoDataError, StorageError, UsageError
-from cslm_data.features import choose_device, normalise_spec
+from cslm_data.features import choose_device, is_network, normalise_spec
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.storage import Folder, place_units, require_units_folder
@@ -35,11 +35,10 @@ from cslm_data.units.parts import (
     count_unfinished,
     forget_rejected,
     list_parts,
-    list_plans,
     make_encoder,
     unfinished_parts,
-    write_plan,
 )
+from cslm_data.units.planning import plan_rest, show_planned
 from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
@@ -47,7 +46,6 @@ log = logging.getLogger(__name__)
 
 _PART_S = (60.0, 3600.0)
 _PARTS_WANTED, _PARTS_AT_MOST = 64, 4096
-_FETCH = 10_000
 _PROBE_SHARE = 0.02
 _PROBE_S = (5.0, 30.0)
 """Speech on which a fast way of computing is compared with the reference: a share of it all, no
@@ -212,20 +210,14 @@ def _choose(
 
 def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> None:
     """Write a plan of what no plan holds yet, if there is anything."""
+
+    def size(total_s: float) -> float:
+        return part_seconds or _default_part_s(total_s)
+
     with open_catalog(workspace, doing="quantize") as connection:
-        if list_plans(folder):
-            _make_view(connection, "quantize_planned", f"{folder.sql_address}/plan-*.parquet")
-        else:
-            connection.execute(read_sql("quantize_planned_none"))
+        show_planned(connection, folder)
         connection.execute(read_sql("quantize_todo"))
-        total_s = scalar(connection, "select sum(duration_s) from todo")
-        if total_s is None:
-            return
-        rows = connection.execute(read_sql("quantize_order"))
-        batches = iter(lambda: rows.fetchmany(_FETCH), [])
-        stretches = (Stretch(*row) for batch in batches for row in batch)
-        plan = write_plan(folder, stretches, part_seconds or _default_part_s(total_s))
-    log.info("planned %.2f hours of speech: %s/%s", total_s / 3600, folder.address, plan)
+        plan_rest(connection, folder, read_sql("quantize_order"), part_seconds=size)
 
 
 def _default_part_s(total_s: float) -> float:
@@ -266,7 +258,7 @@ def _encode_planned(
 
 def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None, engine: str) -> bool:
     """True where units may have been computed otherwise than by the reference."""
-    if tokenizer.extractor == DEFAULT_EXTRACTOR:
+    if not is_network(tokenizer.extractor):
         return False
     if tokenizer.dtype != "float32" or batch_s is not None:
         return tokenizer.dtype != "float32" or bool(batch_s)
@@ -294,12 +286,6 @@ def _warn_of_flips(agreement: Agreement) -> None:
         )
 
 
-def _make_view(connection: Connection, name: str, files: str) -> None:
-    """Run the SQL of a view over files: what makes a view cannot be bound, so it is quoted."""
-    quoted = "'" + files.replace("'", "''") + "'"
-    connection.execute(read_sql(name).replace("{files}", quoted))
-
-
 def _summarise(
     workspace: Workspace,
     tokenizer: SpeechTokenizer,
@@ -311,7 +297,7 @@ def _summarise(
     elapsed_s: float,
 ) -> QuantizeSummary:
     with open_catalog(workspace, doing="quantize") as connection:
-        _make_view(connection, "quantize_parts", f"{folder.sql_address}/part-*.parquet")
+        run_over_files(connection, "quantize_parts", f"{folder.sql_address}/part-*.parquet")
         connection.register("earlier", pa.table({"part": pa.array(earlier, pa.string())}))
         rows = connection.execute(read_sql("quantize_summary")).fetchall()
     num_in = num_rejected = num_already = 0

@@ -57,6 +57,11 @@ class Workspace:
         return self.root / "mixes"
 
     @property
+    def rejects(self) -> Path:
+        """What commands that leave no artefact of their own refused, a Parquet file each."""
+        return self.root / "rejects"
+
+    @property
     def runs(self) -> Path:
         """Training runs, a folder each."""
         return self.root / "runs"

@@ -13,12 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from cslm_data.clustering.assignment import assign_on_device
-from cslm_data.clustering.normalisation import Normalisation
+from cslm_data.clustering.normalisation import SMALLEST, Normalisation
 from cslm_data.records import Units
 
 Floats = NDArray[np.float32]
-
-_SMALLEST = 1e-6
 
 
 class DeviceCodebook:
@@ -40,7 +38,7 @@ class DeviceCodebook:
     def _normalise(self, features_ND: torch.Tensor) -> torch.Tensor:
         if self._kind == "spherical":
             lengths_N = torch.linalg.vector_norm(features_ND, dim=1, keepdim=True)
-            on_sphere: torch.Tensor = features_ND / lengths_N.clamp(min=_SMALLEST)
+            on_sphere: torch.Tensor = features_ND / lengths_N.clamp(min=SMALLEST)
             return on_sphere
         points: torch.Tensor = features_ND.float()
         if "mean" in self._arrays:

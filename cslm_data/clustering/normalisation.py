@@ -27,7 +27,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _ROWS = 8192
 _NOTHING: Floats = np.zeros(0, np.float32)
-_SMALLEST = 1e-6
+SMALLEST = 1e-6
 """A spread below it is that of a constant."""
 
 
@@ -131,11 +131,11 @@ def parse_spec(spec: str) -> tuple[Kind, int | None]:
 def to_sphere(features_ND: Floats) -> Floats:
     """Each frame divided by its length; zeros stay zeros."""
     lengths_N = np.sqrt(np.einsum("nd,nd->n", features_ND, features_ND))
-    return np.asarray(features_ND / np.maximum(lengths_N, _SMALLEST)[:, None], np.float32)
+    return np.asarray(features_ND / np.maximum(lengths_N, SMALLEST)[:, None], np.float32)
 
 
 def _divisor(spread: Floats) -> Floats:
-    return np.where(spread > _SMALLEST, spread, np.float32(1)).astype(np.float32)
+    return np.where(spread > SMALLEST, spread, np.float32(1)).astype(np.float32)
 
 
 def _centred_blocks(frames_ND: Floats, mean_D: Floats) -> Iterator[NDArray[np.float64]]:

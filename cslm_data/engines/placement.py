@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 
 from cslm_data.engines import RunParts, load_engine
-
-_NO_NETWORK = ("mfcc",)
+from cslm_data.features import is_network
 
 
 def place_workers(
@@ -17,7 +16,7 @@ def place_workers(
     None: as many workers as there is room for. Raises UsageError for an engine there is not.
     """
     gpu_per_worker: bool | None = None
-    if extractor in _NO_NETWORK or device == "cpu":
+    if not is_network(extractor) or device == "cpu":
         gpu_per_worker = False
     elif device == "cuda":
         gpu_per_worker = True

@@ -161,6 +161,11 @@ def load_extractor(
     return factory(name, ExtractorOptions(layer=layer, device=device, dtype=dtype))
 
 
+def is_network(spec: str) -> bool:
+    """Whether a GPU helps, and arithmetic and batches make a difference: all but `mfcc`."""
+    return spec != "mfcc"
+
+
 def normalise_spec(spec: str) -> str:
     """The spec as it is kept in a tokenizer: what lies on this machine under its absolute path."""
     kind, _, name = spec.partition(":")

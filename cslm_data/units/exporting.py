@@ -134,7 +134,7 @@ def export_units(
     used = find_tokenizer(workspace, tokenizer)
     target = out.expanduser().absolute()
     _check_free(target, overwrite=overwrite)
-    refused_path = workspace.root / "rejects" / f"{STAGE}-{key64(str(target)):016x}.parquet"
+    refused_path = workspace.rejects / f"{STAGE}-{key64(str(target)):016x}.parquet"
     counts = _Counts(np.zeros(used.num_units, np.int64))
     written: dict[str, int] = {}
     with (

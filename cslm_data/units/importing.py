@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from cslm_data.audio import decode
-from cslm_data.catalog import Connection, look_again, open_catalog, read_sql, scalar
+from cslm_data.catalog import Connection, look_again, open_catalog, read_sql, run_over_files
 from cslm_data.errors import AudioError, CslmError, TokenizerMismatchError, UsageError
 from cslm_data.keys import key64
 from cslm_data.progress import progress
@@ -42,14 +42,12 @@ from cslm_data.units.exporting import DESCRIPTION
 from cslm_data.units.formats import Source, load_format
 from cslm_data.units.parts import (
     list_parts,
-    list_plans,
     missing_parts,
     part_name,
     write_part,
-    write_plan,
 )
+from cslm_data.units.planning import plan_rest, show_planned
 from cslm_data.units.staging import LineKind, stage_lines
-from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -116,7 +114,7 @@ def import_units(
             "evenly over its runs with --even-durations"
         )
     folder = require_units_folder(workspace).child(used.tokenizer_id)
-    refused_path = workspace.root / "rejects" / f"{STAGE}-{key64(str(where)):016x}.parquet"
+    refused_path = workspace.rejects / f"{STAGE}-{key64(str(where)):016x}.parquet"
     with (
         workspace.lock(f"units-{used.tokenizer_id}", "import-units"),
         _staging(workspace, used) as staged,
@@ -211,9 +209,9 @@ def _match(
     by_stem: bool,
 ) -> None:
     """Make the views `staged` and `existing` and the table `matched`."""
-    _run(connection, "import_staged", str(staged))
+    run_over_files(connection, "import_staged", str(staged))
     if list_parts(folder):
-        _run(connection, "import_existing", f"{folder.sql_address}/part-*.parquet")
+        run_over_files(connection, "import_existing", f"{folder.sql_address}/part-*.parquet")
     else:
         connection.execute(read_sql("import_existing_none"))
     values = {"corpus": corpus, "by_stem": by_stem, "frame_rate_hz": tokenizer.frame_rate_hz}
@@ -279,18 +277,12 @@ def _refuse_uncovered(connection: Connection, folder: Folder) -> None:
 
 def _plan(connection: Connection, folder: Folder) -> None:
     """Plan what is taken and in no plan yet."""
-    if list_plans(folder):
-        _run(connection, "quantize_planned", f"{folder.sql_address}/plan-*.parquet")
-    else:
-        connection.execute(read_sql("quantize_planned_none"))
-    todo = read_sql("import_new")
-    total_s = scalar(connection, f"select sum(duration_s) from ({todo})")
-    if total_s is None:
-        return
-    rows = connection.execute(todo)
-    batches = iter(lambda: rows.fetchmany(_ROWS), [])
-    stretches = (Stretch(*row) for batch in batches for row in batch)
-    write_plan(folder, stretches, max(_PART_S, total_s / _PARTS_AT_MOST))
+
+    def size(total_s: float) -> float:
+        return max(_PART_S, total_s / _PARTS_AT_MOST)
+
+    show_planned(connection, folder)
+    plan_rest(connection, folder, read_sql("import_new"), part_seconds=size)
 
 
 def _write_parts(connection: Connection, folder: Folder) -> int:
@@ -338,11 +330,5 @@ def _make_waiting(connection: Connection, folder: Folder) -> bool:
     columns = map(list, zip(*rows, strict=True))
     table = pa.table(dict(zip(("plan", "part", "name"), columns, strict=True)))
     connection.register("waiting_parts", table)
-    _run(connection, "import_waiting", f"{folder.sql_address}/plan-*.parquet")
+    run_over_files(connection, "import_waiting", f"{folder.sql_address}/plan-*.parquet")
     return True
-
-
-def _run(connection: Connection, name: str, files: str) -> None:
-    """Run the SQL of a view over files: what makes a view cannot be bound, so it is quoted."""
-    quoted = "'" + files.replace("'", "''") + "'"
-    connection.execute(read_sql(name).replace("{files}", quoted))

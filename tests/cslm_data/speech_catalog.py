@@ -10,6 +10,7 @@ from cslm_data.catalog import open_catalog
 from cslm_data.errors import AudioError
 from cslm_data.keys import key64
 from cslm_data.quantize import quantize
+from cslm_data.workspace import Workspace
 
 
 def write_speech(path, seed, duration_s=1.0, rate_hz=16_000, **options):
@@ -27,6 +28,14 @@ def describe(path):
     except AudioError:
         return 1.0, 16_000, 1, "unknown"
     return header.duration_s, header.sample_rate_hz, header.num_channels, version
+
+
+def copy_catalog(workspace, root):
+    """A workspace with the catalog of another, and nothing else of it."""
+    copy = Workspace(root)
+    copy.root.mkdir()
+    copy.catalog.write_bytes(workspace.catalog.read_bytes())
+    return copy
 
 
 def add(workspace, path, utt_id, **options):

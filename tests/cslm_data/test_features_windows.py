@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from test_features_hf import TINY
 
 from cslm_data.errors import UsageError
 from cslm_data.features import LONG_S, WindowedExtractor, load_extractor
@@ -20,17 +21,7 @@ from cslm_data.features.windows import (
     stream_features,
 )
 
-TINY = {
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": (16, 16, 16),
-    "conv_kernel": (10, 8, 8),
-    "conv_stride": (5, 8, 8),
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
+SMALL = {**TINY, "num_hidden_layers": 2}
 
 
 def noise(num_samples, seed=0):
@@ -52,7 +43,7 @@ def streamed(extractor, wave):
 def save_hubert(folder, *, normalise=True, layer_norm=False):
     torch.manual_seed(0)
     norm = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"} if layer_norm else {}
-    model = transformers.HubertModel(transformers.HubertConfig(**TINY, **norm)).eval()
+    model = transformers.HubertModel(transformers.HubertConfig(**SMALL, **norm)).eval()
     model.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(folder)
 

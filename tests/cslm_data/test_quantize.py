@@ -4,7 +4,7 @@ import duckdb
 import numpy as np
 import pytest
 import soundfile
-from speech_catalog import add, add_many, adds_up, files, run, units, write_speech
+from speech_catalog import add, add_many, adds_up, copy_catalog, files, run, units, write_speech
 
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import (
@@ -32,10 +32,7 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def workspace(speech, tmp_path):
-    copy = Workspace(tmp_path / "workspace")
-    copy.root.mkdir()
-    copy.catalog.write_bytes(speech.catalog.read_bytes())
-    return copy
+    return copy_catalog(speech, tmp_path / "workspace")
 
 
 def test_every_utterance_becomes_units(workspace):

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from speech_catalog import add_many, adds_up, files, run
+from speech_catalog import add_many, adds_up, copy_catalog, files, run
 
 from cslm_data.errors import (
     LockedError,
@@ -27,10 +27,7 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def workspace(speech, tmp_path):
-    copy = Workspace(tmp_path / "workspace")
-    copy.root.mkdir()
-    copy.catalog.write_bytes(speech.catalog.read_bytes())
-    return copy
+    return copy_catalog(speech, tmp_path / "workspace")
 
 
 _KILLED = """

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from speech_catalog import add_many, files, run, units
+from speech_catalog import add_many, copy_catalog, files, run, units
 
 from cslm_data.catalog import open_catalog
 from cslm_data.engines import ENGINES
@@ -112,10 +112,7 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def workspace(speech, tmp_path):
-    copy = Workspace(tmp_path / "workspace")
-    copy.root.mkdir()
-    copy.catalog.write_bytes(speech.catalog.read_bytes())
-    return copy
+    return copy_catalog(speech, tmp_path / "workspace")
 
 
 def test_units_on_another_disk_are_found_by_every_command(workspace, speech, tmp_path):
