@@ -34,6 +34,17 @@ _PARTS: dict[str, tuple[str, str]] = {
         "utt_id varchar, words struct(word varchar, start_s double, end_s double, score double)[], "
         "phones struct(phone varchar, start_s double, end_s double)[]",
     ),
+    "measure_parts": (
+        "measures/part-*.parquet",
+        "utt_id varchar, audio_version varchar, sample_rate_hz integer, num_channels integer, "
+        "num_samples ubigint, decoded_s double, rms_db double, peak double, clipped_share double, "
+        "dc_offset double, leading_silence_s double, trailing_silence_s double, "
+        "silence_share double, snr_db double, bandwidth_hz double, samples_hash varchar",
+    ),
+    "text_language_parts": (
+        "text_languages/part-*.parquet",
+        "text_hash ubigint, language varchar, detected varchar, confidence double",
+    ),
     "mix_parts": (
         "mixes/*/mix.parquet",
         "split varchar, position ubigint, key varchar, task varchar, languages varchar, "
@@ -89,6 +100,7 @@ def open_catalog(workspace: Workspace, *, write: bool = False, doing: str) -> It
                 _create(workspace)
             connection = _connect(workspace, read_only=False)
             try:
+                _check_version(connection, workspace)
                 connection.execute(read_sql("schema"))
                 _make_views(connection, workspace)
                 yield connection
@@ -102,6 +114,7 @@ def open_catalog(workspace: Workspace, *, write: bool = False, doing: str) -> It
         )
     connection = _connect(workspace, read_only=True)
     try:
+        _check_version(connection, workspace)
         _make_views(connection, workspace)
         yield connection
     finally:
@@ -157,6 +170,16 @@ def _connect(workspace: Workspace, *, read_only: bool) -> Connection:
     connection.execute("set preserve_insertion_order = true")
     connection.execute("set enable_progress_bar = false")
     return connection
+
+
+def _check_version(connection: Connection, workspace: Workspace) -> None:
+    """Raise CorruptArtefactError for a catalog whose tables are those of an earlier version."""
+    query = "select count(*) from duckdb_tables() where table_name = 'utterances'"
+    if scalar(connection, query):
+        raise CorruptArtefactError(
+            f"{workspace.catalog}: made by an earlier version of cslm-data; move it away and "
+            "ingest the same sources again (units, mixes and runs stay as they are)"
+        )
 
 
 def _holder(workspace: Workspace) -> str:

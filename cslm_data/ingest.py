@@ -22,6 +22,7 @@ from cslm_data import ingest_tables
 from cslm_data.audio import audio_version, probe
 from cslm_data.catalog import Connection, open_catalog, read_sql
 from cslm_data.corpora import READERS, Defaults, Record, find_reader, guess_format
+from cslm_data.corpora.source import Source, find_source
 from cslm_data.corpora.tables import SUFFIXES
 from cslm_data.errors import AudioError, NoDataError, UsageError
 from cslm_data.languages import check_language
@@ -73,13 +74,13 @@ class IngestSummary:
 
 def ingest(
     workspace: Workspace,
-    paths: Iterable[Path],
+    paths: Iterable[str | Path],
     *,
     format: str | None = None,
     defaults: Defaults = Defaults(),  # noqa: B008 - frozen
     max_duration_s: float = DEFAULT_MAX_DURATION_S,
 ) -> IngestSummary:
-    """Read files, or every recognised manifest of folders, into the catalog.
+    """Read files, folders, or every recognised manifest of folders, into the catalog.
 
     Raises NoDataError when there is nothing to read, UsageError for a path that is not there or an
     unknown format or language, LockedError when another process is writing.
@@ -89,51 +90,53 @@ def ingest(
     sources, unrecognised = _find_sources(list(paths), format)
     with open_catalog(workspace, write=True, doing="cslm-data ingest") as connection:
         summaries = [
-            _ingest_source(connection, workspace, path, name, defaults, max_duration_s)
-            for path, name in sources
+            _ingest_source(connection, workspace, source, name, defaults, max_duration_s)
+            for source, name in sources
         ]
     return IngestSummary(sources=tuple(summaries), unrecognised=tuple(unrecognised))
 
 
 def _find_sources(
-    paths: list[Path], format: str | None
-) -> tuple[list[tuple[Path, str]], list[str]]:
-    """The files to read with their formats, in reading order; and those not recognised."""
-    if format is not None:
-        find_reader(format)
-    found: list[tuple[Path, str]] = []
+    addresses: list[str | Path], format: str | None
+) -> tuple[list[tuple[Source, str]], list[str]]:
+    """The sources to read with their formats, in reading order; and files not recognised."""
+    reads_folders = find_reader(format).reads_folders if format is not None else None
+    found: dict[Source, str] = {}
     unrecognised = []
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path}: no such file or folder; give a manifest or its folder")
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for address in addresses:
+        given = find_source(address)
+        as_a_whole = guess_format(given) if format is None and given.is_folder else None
+        if as_a_whole is not None or (given.is_folder and reads_folders):
+            found[given] = as_a_whole or str(format)
+            continue
+        files = [given.child(name) for name in given.names("*")] if given.is_folder else [given]
         for file in files:
-            if not file.is_file():
-                continue
             name = format or guess_format(file)
             if name is not None:
-                found.append((file.resolve(), name))
-            elif not path.is_dir():
+                found[file] = name
+            elif not given.is_folder:
                 raise NoDataError(
-                    f"{file}: no row that we recognise (empty, or fields of another format); "
+                    f"{file.uri}: no row that we recognise (empty, or fields of another format); "
                     "see docs/formats.md, or say what it is with --format"
                 )
             elif file.suffix in SUFFIXES:
-                unrecognised.append(str(file))
+                unrecognised.append(file.uri)
     if not found:
-        places = ", ".join(str(path) for path in paths)
+        places = ", ".join(str(address) for address in addresses)
         raise NoDataError(
             f"{places}: no manifest that we recognise; expected .jsonl, .json, .csv or .tsv files "
             "as in docs/formats.md (sub-folders are not searched: name them)"
         )
     order = {name: place for place, name in enumerate(READERS)}
-    return sorted(set(found), key=lambda item: (order.get(item[1], 0), item[0])), unrecognised
+    return sorted(
+        found.items(), key=lambda item: (order.get(item[1], 0), item[0].uri)
+    ), unrecognised
 
 
 def _ingest_source(
     connection: Connection,
     workspace: Workspace,
-    path: Path,
+    source: Source,
     format: str,
     defaults: Defaults,
     max_duration_s: float,
@@ -141,8 +144,8 @@ def _ingest_source(
     accepted: dict[type, dict[str, Record]] = {kind: {} for kind in ingest_tables.TABLES}
     rejects: list[Reject] = []
     num_rows = 0
-    with progress(f"ingest {path.name}", total=None, unit="rows") as bar:
-        for record in _checked(find_reader(format).read(path, defaults), max_duration_s):
+    with progress(f"ingest {source.name}", total=None, unit="rows") as bar:
+        for record in _checked(find_reader(format).read(source, defaults), max_duration_s):
             num_rows += 1
             bar.advance()
             if isinstance(record, Reject):
@@ -151,7 +154,7 @@ def _ingest_source(
             rows = accepted[type(record)]
             key = ingest_tables.id_of(record)
             if key in rows:
-                detail = f"{path.name}: an earlier row has this id; ids are unique"
+                detail = f"{source.name}: an earlier row has this id; ids are unique"
                 rejects.append(_reject(record, "duplicate_id", detail))
             else:
                 rows[key] = record
@@ -160,14 +163,14 @@ def _ingest_source(
     try:
         for table in ingest_tables.TABLES.values():
             rows = accepted[table.record]
-            _merge(connection, workspace, table, path, format, rows, rejects, counts)
-        _record_source(connection, path, format, num_rows, rejects)
+            _merge(connection, workspace, table, source, format, rows, rejects, counts)
+        _record_source(connection, source, format, num_rows, rejects)
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")
         raise
     return SourceSummary(
-        source=str(path), format=format, num_rows=num_rows, rejected=len(rejects), **counts
+        source=source.uri, format=format, num_rows=num_rows, rejected=len(rejects), **counts
     )
 
 
@@ -234,23 +237,23 @@ def _merge(
     connection: Connection,
     workspace: Workspace,
     table: ingest_tables.Table,
-    path: Path,
+    source: Source,
     format: str,
     rows: dict[str, Record],
     rejects: list[Reject],
     counts: dict[str, int],
 ) -> None:
     """One source's rows of one table; adds to `rejects` and `counts`."""
-    source = str(path)
-    names = {"table": table.name, "id": table.id, "source": source.replace("'", "''")}
+    uri = source.uri
+    names = {"table": table.name, "id": table.id, "source": uri.replace("'", "''")}
     is_alignment = table.record is Alignment
     if is_alignment:
         ingest_tables.stage_imported_alignments(connection, workspace)
-    incoming = table.arrow(rows.values(), source)
+    incoming = table.arrow(rows.values(), uri)
     _stage(connection, incoming)
     refused: dict[str, None] = {}
     for key, other in connection.execute(_fill("ingest_taken", names)).fetchall():
-        detail = f"{path.name}: {other} has a row of this id; ids are unique over all sources"
+        detail = f"{source.name}: {other} has a row of this id; ids are unique over all sources"
         rejects.append(_reject(rows[key], "duplicate_id", detail))
         refused[key] = None
     if table.record is Utterance and format == "dialogues":
@@ -269,7 +272,7 @@ def _merge(
     for name, value in zip(("added", "changed", "unchanged", "removed"), row, strict=True):
         counts[name] += value
     if is_alignment:
-        ingest_tables.write_imported_alignments(workspace, source, incoming)
+        ingest_tables.write_imported_alignments(workspace, uri, incoming)
     else:
         connection.execute(_fill("ingest_merge", names))
 
@@ -288,24 +291,37 @@ def _fill(name: str, names: dict[str, str]) -> str:
 
 
 def _record_source(
-    connection: Connection, path: Path, format: str, num_rows: int, rejects: list[Reject]
+    connection: Connection, source: Source, format: str, num_rows: int, rejects: list[Reject]
 ) -> None:
-    content_hash = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    connection.execute("delete from sources where source_uri = ?", [str(path)])
+    content_hash = _hash_content(source)
+    connection.execute("delete from sources where source_uri = ?", [source.uri])
     connection.execute(
         "insert into sources values (?, ?, ?, ?, ?)",
-        [str(path), format, content_hash, num_rows, len(rejects)],
+        [source.uri, format, content_hash, num_rows, len(rejects)],
     )
-    connection.execute("delete from ingest_rejects where source_uri = ?", [str(path)])
+    connection.execute("delete from ingest_rejects where source_uri = ?", [source.uri])
     if rejects:
         columns: dict[str, list[Any]] = {
             name: [getattr(reject, name) for reject in rejects]
             for name in ("stage", "corpus", "key", "reason", "detail")
         }
-        refused = pa.table({**columns, "source_uri": [str(path)] * len(rejects)})
+        refused = pa.table({**columns, "source_uri": [source.uri] * len(rejects)})
         connection.register("refused_rows", refused)
         connection.execute("insert into ingest_rejects by name from refused_rows")
         connection.unregister("refused_rows")
+
+
+def _hash_content(source: Source) -> str:
+    """BLAKE2b of the files that a source consists of; of a folder, of their names and sizes."""
+    digest = hashlib.blake2b(digest_size=16)
+    if source.is_folder:
+        for name in source.names("**/*"):
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        return digest.hexdigest()
+    with source.open() as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _reject(record: Record, reason: str, detail: str) -> Reject:

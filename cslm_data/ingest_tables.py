@@ -44,6 +44,7 @@ _ENDING = [
     ("split", pa.string()),
     ("key_hash", pa.uint64()),
     ("source_uri", pa.string()),
+    ("place", pa.string()),
     ("row_hash", pa.uint64()),
 ]
 _UTTERANCES = pa.schema(
@@ -99,7 +100,8 @@ class Table:
         rows = []
         for record in records:
             row = self.row(record)
-            row["row_hash"] = key64(*(repr(item) for item in row.items()))
+            said = (repr(item) for item in row.items() if item[0] != "place")
+            row["row_hash"] = key64(*said)
             rows.append({**row, "key_hash": key64(row[self.id]), "source_uri": source})
         return pa.Table.from_pylist(rows, schema=self.schema)
 
@@ -148,10 +150,16 @@ def _alignment(record: Alignment) -> dict[str, Any]:
 TABLES: dict[type, Table] = {
     table.record: table
     for table in (
-        Table(name="utterances", id="utt_id", record=Utterance, schema=_UTTERANCES, row=_utterance),
-        Table(name="bitext", id="pair_id", record=BitextPair, schema=_BITEXT, row=_pair),
         Table(
-            name="dialogues", id="dialogue_id", record=Dialogue, schema=_DIALOGUES, row=_dialogue
+            name="all_utterances", id="utt_id", record=Utterance, schema=_UTTERANCES, row=_utterance
+        ),
+        Table(name="all_bitext", id="pair_id", record=BitextPair, schema=_BITEXT, row=_pair),
+        Table(
+            name="all_dialogues",
+            id="dialogue_id",
+            record=Dialogue,
+            schema=_DIALOGUES,
+            row=_dialogue,
         ),
         Table(
             name="imported_alignments",

@@ -47,6 +47,8 @@ class Utterance:
     """The corpus's own split, where it has one."""
     audio_version: str | None = None
     """Fingerprint of the audio file's content; units of another version are stale."""
+    place: str = ""
+    """Where its source says it: `train.tsv:12`; of a folder, relative to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class BitextPair:
     tgt: str
     license: str | None = None
     split: str | None = None
+    place: str = ""
+    """Where its source says it: `train.tsv:12`; of a folder, relative to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,8 @@ class Dialogue:
     """Dialogues that say the same in several languages share it: cross-language answers use it."""
     license: str | None = None
     split: str | None = None
+    place: str = ""
+    """Where its source says it: `train.tsv:12`; of a folder, relative to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +123,8 @@ class Alignment:
     utt_id: str
     words: tuple[Word, ...] = ()
     phones: tuple[Phone, ...] = ()
+    place: str = ""
+    """Where its source says it: `train.tsv:12`; of a folder, relative to it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,21 @@ class Workspace:
         return self.root / "units"
 
     @property
+    def measures(self) -> Path:
+        """What was measured of the audio, as Parquet parts."""
+        return self.root / "measures"
+
+    @property
+    def text_languages(self) -> Path:
+        """What language texts seem to be in, as Parquet parts."""
+        return self.root / "text_languages"
+
+    @property
+    def audio(self) -> Path:
+        """Audio that came inside of other files, packed."""
+        return self.root / "audio"
+
+    @property
     def alignments(self) -> Path:
         """Word times as Parquet parts, a folder per aligner."""
         return self.root / "alignments"

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
 
 from cslm_data.corpora import alignments, bitext, dialogues, instructions, manifest
-from cslm_data.corpora.tables import SUFFIXES, Row, headerless_names, read_rows
+from cslm_data.corpora.source import Source
 from cslm_data.errors import UsageError
 from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
 
@@ -26,14 +25,20 @@ class Defaults:
     language: str | None = None
     license: str | None = None
     split: str | None = None
+    allow_pipes: bool = False
+    """Run the commands that a Kaldi wav.scp names, once, and keep what they print."""
+    keep_audio: Callable[[str, bytes], str] | None = None
+    """Keeps audio that came inside of another file, under a name; returns its address."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """A format: how to recognise a file by its first row, and how to read it."""
+    """A format: how to recognise a file, or a folder as a whole, and how to read it."""
 
-    recognises: Callable[[Row], bool]
-    read: Callable[[Path, Defaults], Iterator[Record | Reject]]
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source, Defaults], Iterator[Record | Reject]]
+    reads_folders: bool = False
+    """Takes a folder as a whole; else one file."""
 
 
 READERS: dict[str, Reader] = {
@@ -60,14 +65,9 @@ def find_reader(name: str) -> Reader:
     return readers[name]
 
 
-def guess_format(path: Path) -> str | None:
-    """The format of a file by its first readable row; None: not a manifest that we know."""
-    if path.suffix.lower() not in SUFFIXES:
-        return None
-    first = next((row for row in read_rows(path) if isinstance(row, Row)), None)
-    if first is None:
-        return "bitext" if headerless_names(path) else None
+def guess_format(source: Source) -> str | None:
+    """The format of a file, or of a folder as a whole; None: none that we know."""
     for name, reader in all_readers().items():
-        if reader.recognises(first):
+        if reader.reads_folders == source.is_folder and reader.recognises(source):
             return name
     return None

@@ -8,11 +8,11 @@ phones, where it is a label like any other. Source: docs/formats.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cslm_data.corpora.rows import reject
-from cslm_data.corpora.tables import Row, read_rows
+from cslm_data.corpora.source import Source
+from cslm_data.corpora.tables import Row, first_fields, read_rows
 from cslm_data.records import Alignment, Phone, Reject, Word
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ SILENCE = frozenset({"", "sil", "sp", "spn", "<eps>", "<sil>"})
 """Labels of silence and noise, in lower case, as MFA, Kaldi and Praat write them."""
 
 
-def recognises(row: Row) -> bool:
+def recognises(source: Source) -> bool:
     """A list of words or of phones beside the id of an utterance."""
-    fields = row.fields
+    fields = first_fields(source)
     timed = any(isinstance(fields.get(name), list) for name in ("words", "phones"))
     return timed and ("id" in fields or "utt_id" in fields)
 
 
-def read(path: Path, defaults: Defaults) -> Iterator[Alignment | Reject]:
+def read(source: Source, defaults: Defaults) -> Iterator[Alignment | Reject]:
     """One alignment a row, in the order of the file."""
-    for row in read_rows(path):
-        yield _alignment(row, path, defaults) if isinstance(row, Row) else row
+    for row in read_rows(source):
+        yield _alignment(row, source, defaults) if isinstance(row, Row) else row
 
 
 def is_silence(label: str) -> bool:
@@ -40,8 +40,8 @@ def is_silence(label: str) -> bool:
     return label.strip().casefold() in SILENCE
 
 
-def _alignment(row: Row, path: Path, defaults: Defaults) -> Alignment | Reject:
-    corpus = row.text("corpus") or defaults.corpus or path.stem.removesuffix(".align")
+def _alignment(row: Row, source: Source, defaults: Defaults) -> Alignment | Reject:
+    corpus = row.text("corpus") or defaults.corpus or source.stem.removesuffix(".align")
     key = row.text("id", "utt_id")
     if key is None:
         return reject(corpus, row.place, "no_id", f"{row.place}: no `id` of an utterance")
@@ -63,7 +63,7 @@ def _alignment(row: Row, path: Path, defaults: Defaults) -> Alignment | Reject:
         label = wrong.word if isinstance(wrong, Word) else wrong.phone
         detail = f"{row.place}: {label!r} at {wrong.start_s}–{wrong.end_s} s is out of order"
         return reject(corpus, key, "bad_times", detail)
-    return Alignment(utt_id=key, words=tuple(words), phones=tuple(phones))
+    return Alignment(utt_id=key, words=tuple(words), phones=tuple(phones), place=row.place)
 
 
 def _out_of_order(intervals: Sequence[Word | Phone]) -> Word | Phone | None:

@@ -6,33 +6,41 @@ Source: docs/formats.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cslm_data.corpora.rows import content_key, reject
-from cslm_data.corpora.tables import Row, language_pair_of, read_rows
+from cslm_data.corpora.source import Source
+from cslm_data.corpora.tables import (
+    Row,
+    first_fields,
+    headerless_names,
+    language_pair_of,
+    read_rows,
+)
 from cslm_data.records import BitextPair, Reject
 
 if TYPE_CHECKING:
     from cslm_data.corpora import Defaults
 
 
-def recognises(row: Row) -> bool:
+def recognises(source: Source) -> bool:
     """Both sides of a translation."""
-    return {"src", "tgt"} <= row.fields.keys()
+    if first_fields(source):
+        return {"src", "tgt"} <= first_fields(source).keys()
+    return not source.is_folder and headerless_names(source) is not None
 
 
-def read(path: Path, defaults: Defaults) -> Iterator[BitextPair | Reject]:
+def read(source: Source, defaults: Defaults) -> Iterator[BitextPair | Reject]:
     """One pair a row, in the order of the file."""
-    of_name = language_pair_of(path) or (None, None)
-    for row in read_rows(path):
-        yield _pair(row, path, defaults, of_name) if isinstance(row, Row) else row
+    of_name = language_pair_of(source) or (None, None)
+    for row in read_rows(source):
+        yield _pair(row, source, defaults, of_name) if isinstance(row, Row) else row
 
 
 def _pair(
-    row: Row, path: Path, defaults: Defaults, of_name: tuple[str | None, str | None]
+    row: Row, source: Source, defaults: Defaults, of_name: tuple[str | None, str | None]
 ) -> BitextPair | Reject:
-    corpus = row.text("corpus") or defaults.corpus or path.stem
+    corpus = row.text("corpus") or defaults.corpus or source.stem
     src, tgt = row.text("src"), row.text("tgt")
     src_lang = row.text("src_lang") or of_name[0]
     tgt_lang = row.text("tgt_lang") or of_name[1]
@@ -51,4 +59,5 @@ def _pair(
         tgt=tgt,
         license=row.text("license") or defaults.license,
         split=row.text("split") or defaults.split,
+        place=row.place,
     )

@@ -7,11 +7,11 @@ describes the same audio, the catalog keeps that one and links the turn to it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cslm_data.corpora.rows import content_key, reject, resolve
-from cslm_data.corpora.tables import Row, read_rows
+from cslm_data.corpora.rows import content_key, reject
+from cslm_data.corpora.source import Source
+from cslm_data.corpora.tables import Row, first_fields, read_rows
 from cslm_data.records import Dialogue, Reject, Turn, Utterance
 
 if TYPE_CHECKING:
@@ -20,29 +20,32 @@ if TYPE_CHECKING:
 ROLES = ("system", "user", "assistant")
 
 
-def recognises(row: Row) -> bool:
+def recognises(source: Source) -> bool:
     """Turns, or a prompt with its audio."""
-    return isinstance(row.fields.get("turns"), list) or "prompt_audio" in row.fields
+    fields = first_fields(source)
+    return isinstance(fields.get("turns"), list) or "prompt_audio" in fields
 
 
-def read(path: Path, defaults: Defaults) -> Iterator[Utterance | Dialogue | Reject]:
+def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Dialogue | Reject]:
     """The utterances of a dialogue's spoken turns, then the dialogue, row by row."""
-    for row in read_rows(path):
+    for row in read_rows(source):
         if isinstance(row, Row):
-            yield from _records(row, path, defaults)
+            yield from _records(row, source, defaults)
         else:
             yield row
 
 
-def _records(row: Row, path: Path, defaults: Defaults) -> Iterator[Utterance | Dialogue | Reject]:
-    corpus = row.text("corpus") or defaults.corpus or path.stem
+def _records(
+    row: Row, source: Source, defaults: Defaults
+) -> Iterator[Utterance | Dialogue | Reject]:
+    corpus = row.text("corpus") or defaults.corpus or source.stem
     license_ = row.text("license") or defaults.license
     split = row.text("split") or defaults.split
     raw = row.fields["turns"] if "turns" in row.fields else _question_and_answer(row.fields)
     key = row.text("id") or content_key(corpus, repr(raw))
     turns = []
     for index, fields in enumerate(raw if isinstance(raw, list) else []):
-        turn = _turn(fields, row, path, defaults, key=f"{key}/{index}")
+        turn = _turn(fields, row, source, defaults, key=f"{key}/{index}")
         if isinstance(turn, str):
             yield reject(corpus, key, "bad_turns", f"{row.place}, turn {index}: {turn}")
             return
@@ -65,6 +68,7 @@ def _records(row: Row, path: Path, defaults: Defaults) -> Iterator[Utterance | D
                 kind=row.text("kind") or "human",
                 license=license_,
                 split=split,
+                place=row.place,
             )
     yield Dialogue(
         dialogue_id=key,
@@ -73,10 +77,11 @@ def _records(row: Row, path: Path, defaults: Defaults) -> Iterator[Utterance | D
         parallel_id=row.text("parallel_id"),
         license=license_,
         split=split,
+        place=row.place,
     )
 
 
-def _turn(fields: Any, row: Row, path: Path, defaults: Defaults, *, key: str) -> Turn | str:
+def _turn(fields: Any, row: Row, source: Source, defaults: Defaults, *, key: str) -> Turn | str:
     """The turn, or what is wrong with it."""
     if not isinstance(fields, dict):
         return "an object with role, language, text, audio is expected"
@@ -93,7 +98,7 @@ def _turn(fields: Any, row: Row, path: Path, defaults: Defaults, *, key: str) ->
         role=role,
         language=str(language),
         text=str(text) if text else None,
-        audio=resolve(str(audio), path) if audio else None,
+        audio=source.resolve(str(audio)) if audio else None,
         offset_s=float(fields.get("offset") or 0.0),
         speaker=fields.get("speaker"),
         utt_id=str(fields.get("utt_id") or key) if audio else None,

@@ -6,32 +6,32 @@ Sources: docs/formats.md; Stanford Alpaca's `instruction,input,output`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cslm_data.corpora.rows import content_key, reject
-from cslm_data.corpora.tables import Row, read_rows
+from cslm_data.corpora.source import Source
+from cslm_data.corpora.tables import Row, first_fields, read_rows
 from cslm_data.records import Dialogue, Reject, Turn
 
 if TYPE_CHECKING:
     from cslm_data.corpora import Defaults
 
 
-def recognises(row: Row) -> bool:
+def recognises(source: Source) -> bool:
     """A prompt with its response, neither of them spoken."""
-    names = row.fields.keys()
+    names = first_fields(source).keys()
     pair = {"prompt", "response"} <= names and "prompt_audio" not in names
     return pair or {"instruction", "output"} <= names
 
 
-def read(path: Path, defaults: Defaults) -> Iterator[Dialogue | Reject]:
+def read(source: Source, defaults: Defaults) -> Iterator[Dialogue | Reject]:
     """One dialogue a row, in the order of the file."""
-    for row in read_rows(path):
-        yield _dialogue(row, path, defaults) if isinstance(row, Row) else row
+    for row in read_rows(source):
+        yield _dialogue(row, source, defaults) if isinstance(row, Row) else row
 
 
-def _dialogue(row: Row, path: Path, defaults: Defaults) -> Dialogue | Reject:
-    corpus = row.text("corpus") or defaults.corpus or path.stem
+def _dialogue(row: Row, source: Source, defaults: Defaults) -> Dialogue | Reject:
+    corpus = row.text("corpus") or defaults.corpus or source.stem
     language = row.text("language", "lang") or defaults.language
     prompts, response = _prompts(row), row.text("response", "output")
     key = row.text("id") or content_key(corpus, *(prompts or [""]), response or "")
@@ -53,6 +53,7 @@ def _dialogue(row: Row, path: Path, defaults: Defaults) -> Dialogue | Reject:
         turns=turns,
         license=row.text("license") or defaults.license,
         split=row.text("split") or defaults.split,
+        place=row.place,
     )
 
 

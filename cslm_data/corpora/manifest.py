@@ -8,33 +8,35 @@ informative and the file's own length counts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from cslm_data.corpora.rows import reject, resolve
-from cslm_data.corpora.tables import Row, read_rows
+from cslm_data.corpora.rows import reject
+from cslm_data.corpora.source import Source
+from cslm_data.corpora.tables import Row, first_fields, read_rows
 from cslm_data.records import Reject, Utterance
 
 if TYPE_CHECKING:
     from cslm_data.corpora import Defaults
 
 
-def recognises(row: Row) -> bool:
+def recognises(source: Source) -> bool:
     """An `audio` field, and neither words or phones with times nor turns."""
-    is_alignment = isinstance(row.fields.get("phones"), list)
-    return "audio" in row.fields and not {"words", "turns"} & row.fields.keys() and not is_alignment
+    fields = first_fields(source)
+    is_alignment = isinstance(fields.get("phones"), list)
+    return "audio" in fields and not {"words", "turns"} & fields.keys() and not is_alignment
 
 
-def read(path: Path, defaults: Defaults) -> Iterator[Utterance | Reject]:
+def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Reject]:
     """One utterance a row, in the order of the file."""
-    for row in read_rows(path):
-        yield _utterance(row, path, defaults) if isinstance(row, Row) else row
+    for row in read_rows(source):
+        yield _utterance(row, source, defaults) if isinstance(row, Row) else row
 
 
-def _utterance(row: Row, path: Path, defaults: Defaults) -> Utterance | Reject:
-    corpus = row.text("corpus") or defaults.corpus or path.stem
+def _utterance(row: Row, source: Source, defaults: Defaults) -> Utterance | Reject:
+    corpus = row.text("corpus") or defaults.corpus or source.stem
     audio = row.text("audio")
-    key = row.text("id") or (f"{corpus}/{Path(audio).stem}" if audio else row.place)
+    key = row.text("id") or (f"{corpus}/{PurePosixPath(audio).stem}" if audio else row.place)
     if audio is None:
         return reject(corpus, key, "no_audio", f"{row.place}: the field `audio` is empty")
     language = row.text("language", "lang") or defaults.language
@@ -50,7 +52,7 @@ def _utterance(row: Row, path: Path, defaults: Defaults) -> Utterance | Reject:
     return Utterance(
         utt_id=key,
         corpus=corpus,
-        audio=resolve(audio, path),
+        audio=source.resolve(audio),
         offset_s=offset_s or 0.0,
         duration_s=duration_s,
         language=language,
@@ -59,4 +61,5 @@ def _utterance(row: Row, path: Path, defaults: Defaults) -> Utterance | Reject:
         kind=row.text("kind") or "human",
         license=row.text("license") or defaults.license,
         split=row.text("split") or defaults.split,
+        place=row.place,
     )

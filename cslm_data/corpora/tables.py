@@ -6,9 +6,9 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from cslm_data.corpora.source import Source
 from cslm_data.records import Reject
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -44,23 +44,40 @@ class Row:
         return float(value)
 
 
-def read_rows(path: Path) -> Iterator[Row | Reject]:
+def first_row(source: Source) -> Row | None:
+    """The first readable row of a file, by whose fields a format is guessed; None without one."""
+    if source.is_folder or source.suffix not in SUFFIXES:
+        return None
+    if "row" not in source.peeked:
+        rows = (row for row in read_rows(source) if isinstance(row, Row))
+        source.peeked["row"] = next(rows, None)
+    row: Row | None = source.peeked["row"]
+    return row
+
+
+def first_fields(source: Source) -> dict[str, Any]:
+    """The fields of that row; none without one."""
+    row = first_row(source)
+    return {} if row is None else row.fields
+
+
+def read_rows(source: Source) -> Iterator[Row | Reject]:
     """Every record of the file in order; blank lines are skipped, a BOM and CRLF are accepted."""
-    suffix = path.suffix.lower()
+    suffix = source.suffix
     if suffix in (".csv", ".tsv"):
-        yield from _read_delimited(path, "\t" if suffix == ".tsv" else ",")
+        yield from _read_delimited(source, "\t" if suffix == ".tsv" else ",")
     elif suffix == ".json":
-        yield from _read_json(path)
+        yield from _read_json(source)
     else:
-        yield from _read_json_lines(path)
+        yield from _read_json_lines(source)
 
 
-def _read_json_lines(path: Path) -> Iterator[Row | Reject]:
-    with path.open("rb") as stream:
+def _read_json_lines(source: Source) -> Iterator[Row | Reject]:
+    with source.open() as stream:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
-            place = f"{path.name}:{number}"
+            place = f"{source.name}:{number}"
             if len(line) > MAX_LINE_BYTES:
                 while not line.endswith(b"\n") and (line := stream.readline(MAX_LINE_BYTES)):
                     pass
@@ -82,24 +99,25 @@ def _parse(line: bytes, place: str) -> Row | Reject:
     return _row(value, place)
 
 
-def _read_json(path: Path) -> Iterator[Row | Reject]:
+def _read_json(source: Source) -> Iterator[Row | Reject]:
     try:
-        values = json.loads(path.read_bytes().decode("utf-8-sig"))
+        with source.open() as stream:
+            values = json.loads(stream.read().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        yield _not_utf8(path.name, error.start)
+        yield _not_utf8(source.name, error.start)
         return
     except (json.JSONDecodeError, RecursionError) as error:
-        yield _bad(path.name, "bad_json", f"{error}; a JSON list of objects is expected")
+        yield _bad(source.name, "bad_json", f"{error}; a JSON list of objects is expected")
         return
     if not isinstance(values, list):
-        yield _bad(path.name, "bad_json", "a JSON list of objects is expected")
+        yield _bad(source.name, "bad_json", "a JSON list of objects is expected")
         return
     for index, value in enumerate(values):
-        yield _row(value, f"{path.name}[{index}]")
+        yield _row(value, f"{source.name}[{index}]")
 
 
-def _read_delimited(path: Path, delimiter: str) -> Iterator[Row | Reject]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+def _read_delimited(source: Source, delimiter: str) -> Iterator[Row | Reject]:
+    with source.open_text() as stream:
         if delimiter == "\t":
             rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
         else:
@@ -111,14 +129,14 @@ def _read_delimited(path: Path, delimiter: str) -> Iterator[Row | Reject]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield _bad(f"{path.name}:{rows.line_num}", "bad_row", str(error))
+                yield _bad(f"{source.name}:{rows.line_num}", "bad_row", str(error))
                 continue
-            place = f"{path.name}:{rows.line_num}"
+            place = f"{source.name}:{rows.line_num}"
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = headerless_names(path) or [cell.strip() for cell in cells]
-                if not headerless_names(path):
+                header = headerless_names(source) or [cell.strip() for cell in cells]
+                if not headerless_names(source):
                     continue
             joined = "".join(cells)
             if any("\ud800" <= character <= "\udfff" for character in joined):
@@ -129,15 +147,15 @@ def _read_delimited(path: Path, delimiter: str) -> Iterator[Row | Reject]:
                 yield Row(place=place, fields=dict(zip(header, cells, strict=True)))
 
 
-def headerless_names(path: Path) -> list[str] | None:
+def headerless_names(source: Source) -> list[str] | None:
     """Column names of a `name.en-zh.tsv`: two columns without a header, source and target."""
-    return ["src", "tgt"] if path.suffix == ".tsv" and language_pair_of(path) else None
+    return ["src", "tgt"] if source.suffix == ".tsv" and language_pair_of(source) else None
 
 
-def language_pair_of(path: Path) -> tuple[str, str] | None:
+def language_pair_of(source: Source) -> tuple[str, str] | None:
     """`("en", "zh")` for `news.en-zh.tsv`, None without such a part in the name."""
-    parts = path.stem.rsplit(".", 1)[-1].split("-")
-    if "." in path.stem and len(parts) == 2 and all(part.isalpha() for part in parts):
+    parts = source.stem.rsplit(".", 1)[-1].split("-")
+    if "." in source.stem and len(parts) == 2 and all(part.isalpha() for part in parts):
         return parts[0], parts[1]
     return None
 

@@ -2,10 +2,10 @@
 -- linked to that one. One row per id.
 select incoming.utt_id
 from incoming
-inner join utterances
+inner join all_utterances
     on
-        incoming.audio = utterances.audio
-        and incoming.offset_s = utterances.offset_s
-        and incoming.source_uri <> utterances.source_uri
+        incoming.audio = all_utterances.audio
+        and incoming.offset_s = all_utterances.offset_s
+        and incoming.source_uri <> all_utterances.source_uri
 group by incoming.utt_id
 order by incoming.utt_id;

@@ -1,4 +1,6 @@
--- The tables of catalog.duckdb. Units, alignments, mixes and batches are files, seen through views.sql.
+-- The tables of catalog.duckdb. Units, measures, alignments, mixes and batches are files, seen through
+-- views.sql. `all_*` hold everything that was ingested; the views `utterances`, `bitext` and `dialogues`
+-- leave out what was moved out by filter or dedup.
 
 -- One row per manifest that was read.
 create table if not exists sources (
@@ -10,7 +12,7 @@ create table if not exists sources (
 );
 
 -- One row per stretch of speech.
-create table if not exists utterances (
+create table if not exists all_utterances (
     utt_id varchar not null,
     corpus varchar not null,
     audio varchar not null,
@@ -29,11 +31,12 @@ create table if not exists utterances (
     audio_version varchar not null,
     key_hash ubigint not null,
     source_uri varchar not null,
+    place varchar not null,
     row_hash ubigint not null,
 );
 
 -- One row per sentence with its translation.
-create table if not exists bitext (
+create table if not exists all_bitext (
     pair_id varchar not null,
     corpus varchar not null,
     src_lang varchar not null,
@@ -46,11 +49,12 @@ create table if not exists bitext (
     split varchar,
     key_hash ubigint not null,
     source_uri varchar not null,
+    place varchar not null,
     row_hash ubigint not null,
 );
 
 -- One row per dialogue; a text instruction is one of two turns without audio.
-create table if not exists dialogues (
+create table if not exists all_dialogues (
     dialogue_id varchar not null,
     corpus varchar not null,
     parallel_id varchar,
@@ -69,6 +73,7 @@ create table if not exists dialogues (
     split varchar,
     key_hash ubigint not null,
     source_uri varchar not null,
+    place varchar not null,
     row_hash ubigint not null,
 );
 
@@ -80,4 +85,23 @@ create table if not exists ingest_rejects (
     reason varchar not null,
     detail varchar not null,
     source_uri varchar not null,
+);
+
+-- One row per filter or dedup that moved rows out; `undone` ones count no more.
+create table if not exists curations (
+    curation_id integer not null,
+    kind varchar not null,
+    table_name varchar not null,
+    predicate varchar not null,
+    reason varchar not null,
+    num_rows ubigint not null,
+    undone boolean not null,
+);
+
+-- One row per row of a catalog table and curation that moved it out. `duplicate_of`: what dedup kept.
+create table if not exists exclusions (
+    curation_id integer not null,
+    table_name varchar not null,
+    id varchar not null,
+    duplicate_of varchar,
 );

@@ -2,6 +2,57 @@
 -- the files; {placeholders} are filled by catalog.py with a scan of the files, or with an empty table
 -- of the same columns where there are none.
 
+-- One row per row of the catalog that a curation moved out, and why.
+create or replace temp view excluded as
+select exclusions.table_name, exclusions.id, exclusions.duplicate_of, curation_id, curations.kind, curations.reason
+from exclusions
+inner join curations using (curation_id)
+where not curations.undone;
+
+-- One row per stretch of speech that was not moved out.
+create or replace temp view utterances as
+select all_utterances.*
+from all_utterances
+anti join (select id as utt_id from excluded where table_name = 'utterances') using (utt_id);
+
+-- One row per sentence with its translation that was not moved out.
+create or replace temp view bitext as
+select all_bitext.*
+from all_bitext
+anti join (select id as pair_id from excluded where table_name = 'bitext') using (pair_id);
+
+-- One row per dialogue that was not moved out.
+create or replace temp view dialogues as
+select all_dialogues.*
+from all_dialogues
+anti join (select id as dialogue_id from excluded where table_name = 'dialogues') using (dialogue_id);
+
+-- One row per utterance and version of its audio that was measured: see docs/formats.md.
+create or replace temp view measures as
+select
+    utt_id,
+    audio_version,
+    sample_rate_hz,
+    num_channels,
+    num_samples,
+    decoded_s,
+    rms_db,
+    peak,
+    clipped_share,
+    dc_offset,
+    leading_silence_s,
+    trailing_silence_s,
+    silence_share,
+    snr_db,
+    bandwidth_hz,
+    samples_hash,
+from {measure_parts};
+
+-- One row per distinct text and the language its corpus says it is in: the language it seems to be in.
+create or replace temp view text_languages as
+select text_hash, language, detected, confidence
+from {text_language_parts};
+
 -- One row per utterance and speech tokenizer: deduplicated units and their durations in frames.
 create or replace temp view units as
 select
@@ -106,6 +157,25 @@ select
     coalesce(spoken.utt_id, turns.t.utt_id) as utt_id,
 from turns
 left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.offset_s;
+
+-- One row per text of the catalog: transcripts, both sides of translations, turns of dialogues.
+create or replace temp view texts as
+select 'utterances' as table_name, utt_id as id, 'text' as field, corpus, language, split, license, text, text_key
+from utterances
+where text is not null
+union all
+select 'bitext' as table_name, pair_id as id, 'src' as field, corpus, src_lang as language, split, license, src as text, src_key as text_key
+from bitext
+union all
+select 'bitext' as table_name, pair_id as id, 'tgt' as field, corpus, tgt_lang as language, split, license, tgt as text, tgt_key as text_key
+from bitext
+union all
+select 'dialogues' as table_name, dialogue_id as id, 'turn ' || turn as field, corpus, t.language, split, license, t.text, t.text_key
+from (
+    select dialogue_id, corpus, split, license, generate_subscripts(turns, 1) as turn, unnest(turns) as t
+    from dialogues
+)
+where t.text is not null;
 
 -- One row per corpus: what it holds, in which languages and under which licences.
 create or replace temp view corpora as

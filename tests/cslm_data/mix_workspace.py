@@ -55,8 +55,8 @@ def fill(workspace, *, languages=("en", "zh"), splits=False):
 
         def utterance(utt_id, language, text, split=None):
             db.execute(
-                "insert into utterances values "
-                "(?,'corpus',?,0,1,16000,1,?,'s',?,?,?,'human',null,?,'v1',?,'src',1)",
+                "insert into all_utterances values "
+                "(?,'corpus',?,0,1,16000,1,?,'s',?,?,?,'human',null,?,'v1',?,'src','src:1',1)",
                 [
                     utt_id,
                     f"/audio/{utt_id}.wav",
@@ -88,7 +88,7 @@ def fill(workspace, *, languages=("en", "zh"), splits=False):
 
         def dialogue(dialogue_id, language, turns, parallel_id=None):
             db.execute(
-                "insert into dialogues values (?,'talk',?,?,?,null,null,?,'src',1)",
+                "insert into all_dialogues values (?,'talk',?,?,?,null,null,?,'src','src:1',1)",
                 [dialogue_id, parallel_id, language, turns, key64(dialogue_id)],
             )
 
@@ -124,7 +124,8 @@ def fill(workspace, *, languages=("en", "zh"), splits=False):
             for i in range(N):
                 src, tgt = sentence("en", i), sentence("zh", i)
                 db.execute(
-                    "insert into bitext values (?,'mt','en','zh',?,?,?,?,null,null,?,'src',1)",
+                    "insert into all_bitext values "
+                    "(?,'mt','en','zh',?,?,?,?,null,null,?,'src','src:1',1)",
                     [f"p-{i}", src, tgt, norm_key(src), norm_key(tgt), key64(f"p-{i}")],
                 )
     write_units(workspace, units)

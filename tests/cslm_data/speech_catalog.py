@@ -46,12 +46,13 @@ def add_rows(workspace, rows):
     with open_catalog(workspace, write=True, doing="test") as connection:
         for path, utt_id, options in rows:
             duration_s, rate_hz, num_channels, version = describe(path)
-            connection.execute("delete from utterances where utt_id = ?", [utt_id])
+            connection.execute("delete from all_utterances where utt_id = ?", [utt_id])
             connection.execute(
-                "insert into utterances by name select ? as utt_id, 'test' as corpus, ? as audio, "
-                "? as offset_s, ? as duration_s, ? as sample_rate_hz, ? as num_channels, "
-                "? as language, ? as speaker, 'human' as kind, ? as audio_version, "
-                "?::ubigint as key_hash, 'm.jsonl' as source_uri, 0 as row_hash",
+                "insert into all_utterances by name select ? as utt_id, 'test' as corpus, "
+                "? as audio, ? as offset_s, ? as duration_s, ? as sample_rate_hz, "
+                "? as num_channels, ? as language, ? as speaker, 'human' as kind, "
+                "? as audio_version, ?::ubigint as key_hash, 'm.jsonl' as source_uri, "
+                "'m.jsonl:1' as place, 0 as row_hash",
                 [
                     utt_id,
                     str(path),

@@ -59,7 +59,7 @@ def test_what_is_missing_is_said_for_every_language_at_once(workspace, tmp_path)
     fresh = fill(Workspace(tmp_path / "w"), languages=("en", "zh"))
     with open_catalog(fresh, write=True, doing="test") as db:
         db.execute(
-            "insert into utterances select replace(utt_id, 'en', 'de') as utt_id, "
+            "insert into all_utterances select replace(utt_id, 'en', 'de') as utt_id, "
             "* exclude (utt_id) replace ('de' as language) from utterances where utt_id like 'en-_'"
         )
     with pytest.raises(NoDataError) as error:
@@ -72,7 +72,7 @@ def test_what_is_missing_is_said_for_every_language_at_once(workspace, tmp_path)
     with pytest.raises(NoDataError, match="nothing in the catalog is in fr; it holds de, en, zh"):
         build_mix(fresh, languages=["en", "fr"])
     with open_catalog(fresh, write=True, doing="test") as db:
-        db.execute("delete from utterances; delete from dialogues; delete from bitext")
+        db.execute("delete from all_utterances; delete from all_dialogues; delete from all_bitext")
     with pytest.raises(NoDataError, match="catalog is empty"):
         build_mix(fresh, languages=["en"])
 
@@ -102,10 +102,10 @@ def test_wrong_options_are_named(workspace, tmp_path):
 def test_what_makes_no_sample_is_a_reject_with_its_reason(tmp_path):
     workspace = fill(Workspace(tmp_path / "w"))
     with open_catalog(workspace, write=True, doing="test") as db:
-        db.execute("update utterances set audio_version = 'v2' where utt_id = 'en-3'")
-        db.execute("update utterances set text = '... ' where utt_id = 'zh-4'")
+        db.execute("update all_utterances set audio_version = 'v2' where utt_id = 'en-3'")
+        db.execute("update all_utterances set text = '... ' where utt_id = 'zh-4'")
         db.execute(
-            "update dialogues set turns = list_transform(turns, lambda t: struct_update(t, "
+            "update all_dialogues set turns = list_transform(turns, lambda t: struct_update(t, "
             "text := t.text || ' more')) where dialogue_id = 'qa-en-5'"
         )
     summary = build_mix(workspace, languages=["en", "zh"], stage="sft")

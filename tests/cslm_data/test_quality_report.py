@@ -193,7 +193,7 @@ def test_tokenizers_are_compared_on_what_all_have_units_of(spoken, tmp_path):
     assert [t.name for t in together.tokenizers] == ["mfcc-4", "mfcc-6"]
     assert [t.usage["en"].num_utterances for t in together.tokenizers] == [4, 4]
     with open_catalog(workspace, write=True, doing="test") as connection:
-        connection.execute("update utterances set audio_version = 'other' where utt_id <> 'u5'")
+        connection.execute("update all_utterances set audio_version = 'other' where utt_id <> 'u5'")
     with pytest.raises(NoDataError, match="no utterance has units of mfcc-4 and mfcc-6; run"):
         unit_report(workspace, ["mfcc-4", "mfcc-6"], **QUICK)
 

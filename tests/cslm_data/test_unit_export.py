@@ -23,7 +23,7 @@ def recorded(tmp_path_factory):
     workspace = Workspace(folder / "workspace")
     add_many(workspace, folder / "audio", 8)
     with open_catalog(workspace, write=True, doing="test") as connection:
-        connection.execute("update utterances set split = 'dev' where utt_id >= 'utt-4'")
+        connection.execute("update all_utterances set split = 'dev' where utt_id >= 'utt-4'")
     run(workspace)
     return workspace
 

@@ -252,7 +252,7 @@ def test_names_that_several_recordings_have_need_a_corpus(spoken, tmp_path):
     (tmp_path / "other").mkdir()
     add(spoken, write_speech(tmp_path / "other" / "0.wav", 3), "other-0")
     with open_catalog(spoken, write=True, doing="test") as connection:
-        connection.execute("update utterances set corpus = 'other' where utt_id = 'other-0'")
+        connection.execute("update all_utterances set corpus = 'other' where utt_id = 'other-0'")
     path = write(tmp_path / "t.units", f"0\t{frames(1)}\n")
     options = {"format": "textless", "dedup": False, "by_stem": True, "num_checked": 0}
     assert import_units(spoken, path, **options).reject_reasons == {"ambiguous": 1}

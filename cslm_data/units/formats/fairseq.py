@@ -24,7 +24,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.corpora.rows import resolve
+from cslm_data.corpora.source import local_file
 from cslm_data.errors import CorruptArtefactError, UsageError
 from cslm_data.units.formats import (
     BadLine,
@@ -158,7 +158,7 @@ def _line(
         units_R = parse_numbers(units)
     except (ValueError, OverflowError):
         return BadLine(place, name, "bad_line", "its labels are not whole numbers and blanks")
-    path = resolve(os.path.join(root, fields[0]), tsv)  # noqa: PTH118 - may be a URI
+    path = local_file(tsv).resolve(os.path.join(root, fields[0]))  # noqa: PTH118 - may be a URI
     return Line(place, name, path, units_R, None, int(fields[1]))
 
 

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cslm_data.corpora.rows import resolve
+from cslm_data.corpora.source import local_file
 from cslm_data.corpora.tables import Row, read_rows
 from cslm_data.units.formats import BadLine, ExportLine, Line, Numbers, Source, Writer, sources_in
 
@@ -75,12 +75,12 @@ def find(path: Path) -> list[Source]:
 
 def _has_durations(path: Path) -> bool:
     """Whether the first line that can be read is of the first stage."""
-    first = next((row for row in read_rows(path) if isinstance(row, Row)), None)
+    first = next((row for row in read_rows(local_file(path)) if isinstance(row, Row)), None)
     return first is not None and "audio_repr" not in first.fields
 
 
 def _read(path: Path) -> Iterator[Line | BadLine]:
-    for row in read_rows(path):
+    for row in read_rows(local_file(path)):
         if isinstance(row, Row):
             yield _line(row, path)
         else:
@@ -91,7 +91,7 @@ def _line(row: Row, path: Path) -> Line | BadLine:
     name = row.text("file_name")
     if name is None:
         return BadLine(row.place, row.place, "bad_line", "the field `file_name` is empty")
-    audio = resolve(name, path)
+    audio = local_file(path).resolve(name)
     text = row.fields.get("audio_repr")
     if isinstance(text, str):
         if not _UNITS.fullmatch(text):

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TextIO
 
-from cslm_data.corpora.rows import resolve
+from cslm_data.corpora.source import local_file
 from cslm_data.errors import CorruptArtefactError, UsageError
 from cslm_data.units.formats import (
     BadLine,
@@ -113,7 +113,7 @@ def _line(place: str, lines: list[str], name: str | None, units: Path) -> Line |
         units_R, *more = (parse_numbers(numbers) for numbers in lines)
     except (ValueError, OverflowError):
         return BadLine(place, name, "bad_line", "whole numbers parted by blanks are expected")
-    path = resolve(name, units) if "/" in name else ""
+    path = local_file(units).resolve(name) if "/" in name else ""
     return Line(place, name, path, units_R, more[0] if more else None, None)
 
 
