@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from cslm_data.corpora import alignments, bitext, dialogues, instructions, manifest
+from cslm_data.corpora import (
+    alignments,
+    bitext,
+    common_voice,
+    dialogues,
+    instructions,
+    manifest,
+    moses,
+    nemo,
+)
+from cslm_data.corpora.columns import Columns
 from cslm_data.corpora.source import Source
 from cslm_data.errors import UsageError
 from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
@@ -31,21 +41,31 @@ class Defaults:
     """Keeps audio that came inside of another file, under a name; returns its address."""
 
 
+Read = Callable[[Source, Defaults], Iterator[Record | Reject]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reader:
     """A format: how to recognise a file, or a folder as a whole, and how to read it."""
 
     recognises: Callable[[Source], bool]
-    read: Callable[[Source, Defaults], Iterator[Record | Reject]]
+    read: Read | Columns
+    """A generator of records; or fields and a query, for formats of plain rows, which are long."""
     reads_folders: bool = False
     """Takes a folder as a whole; else one file."""
 
 
 READERS: dict[str, Reader] = {
-    "manifest": Reader(recognises=manifest.recognises, read=manifest.read),
+    "manifest": Reader(recognises=manifest.recognises, read=manifest.COLUMNS),
+    "nemo": Reader(recognises=nemo.recognises, read=nemo.COLUMNS),
+    "common_voice": Reader(
+        recognises=common_voice.recognises_folder, read=common_voice.COLUMNS, reads_folders=True
+    ),
+    "common_voice_table": Reader(recognises=common_voice.recognises, read=common_voice.COLUMNS),
     "alignments": Reader(recognises=alignments.recognises, read=alignments.read),
-    "bitext": Reader(recognises=bitext.recognises, read=bitext.read),
-    "instructions": Reader(recognises=instructions.recognises, read=instructions.read),
+    "bitext": Reader(recognises=bitext.recognises, read=bitext.COLUMNS),
+    "moses": Reader(recognises=moses.recognises_folder, read=moses.COLUMNS, reads_folders=True),
+    "instructions": Reader(recognises=instructions.recognises, read=instructions.COLUMNS),
     "dialogues": Reader(recognises=dialogues.recognises, read=dialogues.read),
 }
 """In the order in which the files of a folder are read: dialogues refer to utterances."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -64,7 +65,8 @@ class Source:
             return audio
         if self.is_remote:
             return audio if audio.startswith("/") else f"{self.folder()}/{audio}"
-        return str((Path(self.folder()) / Path(audio).expanduser()).resolve())
+        # Links are left as they are: queries, which resolve most paths, cannot follow them.
+        return os.path.normpath(Path(self.folder()) / Path(audio).expanduser())
 
     def exists(self, name: str = "") -> bool:
         """Whether it is there; with a name, whether the folder has such a file or folder."""
