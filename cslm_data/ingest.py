@@ -110,7 +110,7 @@ def _prepare(connection: Connection, workspace: Workspace) -> None:
     """Bound the memory, and define what the queries of ingest call."""
     connection.execute("set memory_limit = ?", [_MEMORY])
     connection.execute("set temp_directory = ?", [str(workspace.root / ".spill.tmp")])
-    connection.execute("set preserve_insertion_order = false")
+    connection.execute("set preserve_insertion_order = true")
     register_normal_forms(connection)
     run_sql(connection, "ingest_macros", names={"home": quoted(str(Path.home()))})
 

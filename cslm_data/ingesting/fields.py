@@ -82,30 +82,33 @@ def _of_json(columns: Columns) -> str:
     parts = []
     for field in columns.fields:
         value = f"object.{_name(field)}"
-        is_nested = (
-            f"(starts_with({value}, '[') or starts_with({value}, '{{')) "
-            f"and json_type(line, '$.\"{field}\"') in ('ARRAY', 'OBJECT')"
+        # A list within a scalar: seldom, so the line is looked into again only where it may be.
+        parts.append(
+            f"case when {value}[1] in ('[', '{{') then "
+            f"if(json_type(line, '$.\"{field}\"') in ('ARRAY', 'OBJECT'), null, {value}) "
+            f"else {_filled(value)} end as {_name(field)}"
         )
-        parts.append(f"if({is_nested}, null, {_filled(value)}) as {_name(field)}")
     parts += [f"object.{_name(field)} as {_name(field)}" for field in columns.nested]
-    is_object = f"starts_with(ltrim(line, {_BLANKS}), '{{') and json_valid(line)"
+    is_object = f"ltrim(line, {_BLANKS})[1] = '{{'"
     wrong = "line is not null and object is null"
     return (
         f"select number, coalesce(reason, if({wrong}, 'bad_json', null)) as reason, "
         f"coalesce(detail, if({wrong}, 'one JSON object is expected', null)) as detail, "
         f"{', '.join(parts)} from (select *, "
-        f"if({is_object}, json_transform(line, '{json.dumps(kinds)}'), null) as object "
+        f"if({is_object}, try(json_transform(line, '{json.dumps(kinds)}')), null) as object "
         f"from given) where {_not_blank()}"
     )
 
 
 def _of_tabs(columns: Columns, header: list[str], skip: int) -> str:
     """Lines as cells between tabs, no quoting."""
+    wrong = f"len(cells) <> {len(header)}"
     parts = []
     for field in _names(columns):
-        cell = f"cells[{header.index(field) + 1}]" if field in header else "null::varchar"
-        parts.append(f"{_as_kind(columns, field, _filled(cell))} as {_name(field)}")
-    wrong = f"len(cells) <> {len(header)}"
+        cell = "null::varchar"
+        if field in header:
+            cell = f"if({wrong}, null, {_filled(f'cells[{header.index(field) + 1}]')})"
+        parts.append(f"{_as_kind(columns, field, cell)} as {_name(field)}")
     said = f"len(cells) || ' cells, the header has {len(header)}'"
     return (
         f"select number, coalesce(reason, if({wrong}, 'bad_row', null)) as reason, "
