@@ -121,7 +121,8 @@ def test_one_table_of_common_voice_is_read_as_a_file(workspace: Workspace, tmp_p
 def test_moses_files_are_read_line_by_line_beside_each_other(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    (tmp_path / "News.en-zh.en").write_bytes(b"\xef\xbb\xbfHi.\r\n\r\nBye.\nCaf\xe9\nlast\nmore\n")
+    english = b"\xef\xbb\xbfHi.\r\n\r\nBye.\nCaf\xe9\nlast\nmore\n"
+    (tmp_path / "News.en-zh.en").write_bytes(english)
     (tmp_path / "News.en-zh.zh").write_text("嗨。\n空\n再见。\n咖啡\n最后", encoding="utf-8")
     summary = ingest(workspace, [tmp_path], defaults=Defaults(license="CC0", corpus="news"))
     assert formats(summary) == ["moses"]
@@ -135,7 +136,7 @@ def test_moses_files_are_read_line_by_line_beside_each_other(
     assert (summary.num_rows, summary.num_rejected) == (6, 3)
 
 
-# -------------------------------------------------------------------------------------- awkward rows
+# ------------------------------------------------------------------------------------ awkward rows
 def test_a_scalar_that_is_a_list_or_an_object_is_no_value_but_text_in_brackets_is(
     workspace: Workspace, tmp_path: Path
 ) -> None:
