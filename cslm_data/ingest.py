@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from cslm_data import ingest_tables
 from cslm_data.audio import audio_version, probe
+from cslm_data.audio_store import AudioStore
 from cslm_data.catalog import Connection, open_catalog, read_sql
 from cslm_data.corpora import READERS, Defaults, Record, find_reader, guess_format
 from cslm_data.corpora.source import Source, find_source
@@ -144,7 +145,11 @@ def _ingest_source(
     accepted: dict[type, dict[str, Record]] = {kind: {} for kind in ingest_tables.TABLES}
     rejects: list[Reject] = []
     num_rows = 0
-    with progress(f"ingest {source.name}", total=None, unit="rows") as bar:
+    with (
+        AudioStore(workspace, source.uri) as store,
+        progress(f"ingest {source.name}", total=None, unit="rows") as bar,
+    ):
+        defaults = replace(defaults, keep_audio=store.keep)
         for record in _checked(find_reader(format).read(source, defaults), max_duration_s):
             num_rows += 1
             bar.advance()

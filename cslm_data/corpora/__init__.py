@@ -8,8 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal
 
-from cslm_data.corpora import alignments, bitext, dialogues, instructions, manifest
+from cslm_data.corpora import (
+    aishell,
+    alignments,
+    bitext,
+    ctm,
+    dialogues,
+    hf_parquet,
+    instructions,
+    kaldi,
+    lhotse,
+    librispeech,
+    manifest,
+    messages,
+    textgrid,
+)
 from cslm_data.corpora.source import Source
 from cslm_data.errors import UsageError
 from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
@@ -37,15 +52,25 @@ class Reader:
 
     recognises: Callable[[Source], bool]
     read: Callable[[Source, Defaults], Iterator[Record | Reject]]
-    reads_folders: bool = False
-    """Takes a folder as a whole; else one file."""
+    reads_folders: bool | Literal["too"] = False
+    """Takes a folder as a whole instead of one file; `too`: either."""
 
 
 READERS: dict[str, Reader] = {
     "manifest": Reader(recognises=manifest.recognises, read=manifest.read),
+    "librispeech": Reader(
+        recognises=librispeech.recognises, read=librispeech.read, reads_folders=True
+    ),
+    "aishell": Reader(recognises=aishell.recognises, read=aishell.read, reads_folders=True),
+    "kaldi": Reader(recognises=kaldi.recognises, read=kaldi.read, reads_folders=True),
+    "lhotse": Reader(recognises=lhotse.recognises, read=lhotse.read, reads_folders="too"),
+    "hf_parquet": Reader(recognises=hf_parquet.recognises, read=hf_parquet.read),
+    "textgrid": Reader(recognises=textgrid.recognises, read=textgrid.read, reads_folders="too"),
+    "ctm": Reader(recognises=ctm.recognises, read=ctm.read),
     "alignments": Reader(recognises=alignments.recognises, read=alignments.read),
     "bitext": Reader(recognises=bitext.recognises, read=bitext.read),
     "instructions": Reader(recognises=instructions.recognises, read=instructions.read),
+    "messages": Reader(recognises=messages.recognises, read=messages.read),
     "dialogues": Reader(recognises=dialogues.recognises, read=dialogues.read),
 }
 """In the order in which the files of a folder are read: dialogues refer to utterances."""
@@ -68,6 +93,7 @@ def find_reader(name: str) -> Reader:
 def guess_format(source: Source) -> str | None:
     """The format of a file, or of a folder as a whole; None: none that we know."""
     for name, reader in all_readers().items():
-        if reader.reads_folders == source.is_folder and reader.recognises(source):
+        takes = reader.reads_folders if source.is_folder else reader.reads_folders is not True
+        if takes and reader.recognises(source):
             return name
     return None
