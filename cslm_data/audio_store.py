@@ -1,8 +1,8 @@
 """Audio that came inside of other files → packs. Writes `audio/` of the workspace, for ingest.
 
-What a Parquet file, a pipe or a manifest holds as bytes is appended, as it is, to one pack a source,
-and is addressed as a range of it: `/workspace/audio/<key>.pack#bytes=START-LENGTH`. audio.py opens
-such a range of any file, here or at an address of fsspec.
+What a Parquet file, a pipe or a manifest holds as bytes is appended, as it is, to one pack a
+source, and is addressed as a range of it: `/workspace/audio/<key>.pack#bytes=START-LENGTH`.
+audio.py opens such a range of any file, here or at an address of fsspec.
 """
 
 from __future__ import annotations
