@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TRANSCRIPTS = "transcript/aishell_transcript_v0.8.txt"
 _SPLITS = ("train", "dev", "test")
-_JOINED = re.compile(r"(?<![!-~])[ \t]+|[ \t]+(?![!-~])")
+_JOINED = re.compile(r"(?<![!-~ \t])[ \t]+|(?<![ \t])[ \t]+(?![!-~ \t])")
 """Blanks with something other than ASCII at one side at least."""
 
 

@@ -92,8 +92,8 @@ def _is_chapter_below(source: Source, folder: str, depth: int) -> bool:
 
 def _is_the_original(source: Source) -> bool:
     """Whether it is LibriSpeech itself, in English: its table of speakers, or a subset's name."""
-    parts = source.uri.split("/")
-    return source.exists("SPEAKERS.TXT") or any(_SUBSETS.fullmatch(part) for part in parts[-3:])
+    parts = [*source.uri.split("/")[-3:], *source.entries()[1]]
+    return source.exists("SPEAKERS.TXT") or any(_SUBSETS.fullmatch(part) for part in parts)
 
 
 def _split(source: Source, folder: str) -> str | None:
