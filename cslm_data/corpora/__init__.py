@@ -23,6 +23,7 @@ from cslm_data.corpora import (
     librispeech,
     manifest,
     messages,
+    mls,
     textgrid,
 )
 from cslm_data.corpora.source import Source
@@ -61,6 +62,7 @@ READERS: dict[str, Reader] = {
     "librispeech": Reader(
         recognises=librispeech.recognises, read=librispeech.read, reads_folders=True
     ),
+    "mls": Reader(recognises=mls.recognises, read=mls.read, reads_folders=True),
     "aishell": Reader(recognises=aishell.recognises, read=aishell.read, reads_folders=True),
     "kaldi": Reader(recognises=kaldi.recognises, read=kaldi.read, reads_folders=True),
     "lhotse": Reader(recognises=lhotse.recognises, read=lhotse.read, reads_folders="too"),

@@ -6,6 +6,9 @@ import functools
 
 from cslm_data.languages import known_language, language_name
 
+_MORE_NAMES = {"mandarin": "zh", "polish": "pl", "cantonese": "yue", "castilian": "es"}
+"""Names that corpora use beside those of manifests/prompts/languages.yaml."""
+
 
 def code_of(tag: str) -> str:
     """The code of a language tag or English name; what is neither stays as it is, and is refused.
@@ -16,7 +19,7 @@ def code_of(tag: str) -> str:
         return tag
     folded = tag.strip().casefold()
     head = folded.replace("_", "-").split("-")[0]
-    return head if known_language(head) else _by_name().get(folded, tag)
+    return head if known_language(head) else _by_name().get(folded, _MORE_NAMES.get(folded, tag))
 
 
 @functools.cache

@@ -59,6 +59,20 @@ def librispeech(root: Path) -> Path:
     return corpus
 
 
+def mls(root: Path) -> Path:
+    """Two splits of a language."""
+    corpus = root / "mls_polish_opus"
+    for split, speaker in (("train", "8"), ("test", "9")):
+        lines = []
+        for number in (1, 0):
+            key = f"{speaker}_77_{number:06d}"
+            write_tone(corpus / split / "audio" / speaker / "77" / f"{key}.flac")
+            lines.append(f"{key}\tzdanie {number}\n")
+        write_text(corpus / split / "transcripts.txt", "".join(lines))
+        write_text(corpus / split / "segments.txt", "not read\n")
+    return corpus
+
+
 def aishell(root: Path) -> Path:
     """A recording in each split."""
     corpus = root / "data_aishell"
@@ -288,6 +302,7 @@ def dialogues(root: Path) -> Path:
 
 TREES = {
     "librispeech": [librispeech],
+    "mls": [mls],
     "aishell": [aishell],
     "kaldi": [kaldi],
     "lhotse": [lhotse, lhotse_pair],

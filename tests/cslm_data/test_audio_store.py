@@ -19,7 +19,9 @@ from cslm_data.workspace import Workspace
 CLIPS = [tone_bytes(hz=300 + 50 * n, seconds=0.3 + 0.1 * n) for n in range(3)]
 
 
-def keep_all(workspace: Workspace, clips: list[bytes], source: str = "/data/x.parquet") -> list[str]:
+def keep_all(
+    workspace: Workspace, clips: list[bytes], source: str = "/data/x.parquet"
+) -> list[str]:
     with AudioStore(workspace, source) as store:
         return [store.keep(f"clip {number}", clip) for number, clip in enumerate(clips)]
 
@@ -161,9 +163,12 @@ def test_a_range_of_a_file_elsewhere_is_read(tmp_path: Path) -> None:
     filesystem.pipe("/store/all.pack", b"".join(CLIPS))
     address = f"memory://store/all.pack#bytes={len(CLIPS[0])}-{len(CLIPS[1])}"
     assert probe(address).duration_s == 0.4
-    assert audio_version(address) == hashlib.blake2b(
-        len(CLIPS[1]).to_bytes(8, "little") + CLIPS[1] + CLIPS[1], digest_size=8
-    ).hexdigest()
+    assert (
+        audio_version(address)
+        == hashlib.blake2b(
+            len(CLIPS[1]).to_bytes(8, "little") + CLIPS[1] + CLIPS[1], digest_size=8
+        ).hexdigest()
+    )
     assert len(decode(address)) == 6400
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from corpus_trees import TREES, ctm, kaldi, librispeech, lhotse, query, textgrids, write_text
+from corpus_trees import TREES, ctm, kaldi, lhotse, librispeech, query, textgrids, write_text
 
 from cslm_data.corpora import Defaults, all_readers, guess_format
 from cslm_data.corpora.source import find_source
@@ -31,7 +31,17 @@ def test_each_layout_is_guessed_as_itself_and_as_nothing_else(
 
 
 def test_every_reader_of_ours_has_a_tree() -> None:
-    ours = {"librispeech", "aishell", "kaldi", "lhotse", "hf_parquet", "messages", "textgrid", "ctm"}
+    ours = {
+        "mls",
+        "librispeech",
+        "aishell",
+        "kaldi",
+        "lhotse",
+        "hf_parquet",
+        "messages",
+        "textgrid",
+        "ctm",
+    }
     assert ours <= TREES.keys()
 
 

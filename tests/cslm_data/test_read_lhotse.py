@@ -269,7 +269,9 @@ def test_what_the_library_writes_is_read_as_the_library_reads_it(
         assert query(
             place, "select distinct words[1].word, words[1].start_s, words[1].end_s from alignments"
         ) == [("word", 0.25, 0.75)]
-        [first] = query(place, "select audio, offset_s, duration_s from utterances where utt_id='s1'")
+        [first] = query(
+            place, "select audio, offset_s, duration_s from utterances where utt_id='s1'"
+        )
         theirs = next(each for each in cuts.trim_to_supervisions() if each.id == "s1").load_audio()
         ours = decode(first[0], offset_s=first[1], duration_s=first[2])
         np.testing.assert_allclose(ours, theirs[0], atol=1e-6)

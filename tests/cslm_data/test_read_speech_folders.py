@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from corpus_trees import aishell, librispeech, query, reasons, write_text
+from corpus_trees import aishell, librispeech, mls, query, reasons, write_text
 from small_files import write_tone
 
 from cslm_data.corpora import Defaults, guess_format
@@ -169,3 +169,36 @@ def test_blanks_stay_between_words_of_latin_letters_only() -> None:
     assert join_segmented("我 爱 ok go 吗") == "我爱ok go吗"
     assert join_segmented("一\t二  三") == "一二三"
     assert join_segmented("only  two") == "only  two"
+
+
+def test_multilingual_librispeech_is_read_with_the_language_of_its_name(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    corpus = mls(tmp_path)
+    summary = ingest(workspace, [corpus])
+    assert (summary.sources[0].format, summary.num_rows, summary.num_rejected) == ("mls", 4, 0)
+    assert query(
+        workspace,
+        "select utt_id, corpus, language, speaker, split, text, place from utterances order by 1",
+    )[1:3] == [
+        ("8_77_000001", "mls_polish_opus", "pl", "8", "train", "zdanie 1")
+        + ("train/transcripts.txt:1",),
+        ("9_77_000000", "mls_polish_opus", "pl", "9", "test", "zdanie 0")
+        + ("test/transcripts.txt:2",),
+    ]
+
+
+def test_one_split_of_it_with_lines_and_recordings_that_have_no_other_half(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    part = mls(tmp_path) / "test"
+    write_tone(part / "audio" / "9" / "78" / "9_78_000000.flac")
+    with (part / "transcripts.txt").open("a") as stream:
+        stream.write("\r\n9_79_000000\tno audio\r\n9_77_000001\tagain\r\n")
+    ingest(workspace, [part])
+    assert query(workspace, "select utt_id, language, split, text from utterances order by 1") == [
+        ("9_77_000000", "pl", "test", "zdanie 0"),
+        ("9_77_000001", "pl", "test", "zdanie 1"),
+        ("9_78_000000", "pl", "test", None),
+    ]
+    assert reasons(workspace) == {"9_79_000000": "missing", "9_77_000001": "missing"}
