@@ -27,6 +27,7 @@ from cslm_data.corpora.source import Source, find_source
 from cslm_data.corpora.tables import SUFFIXES
 from cslm_data.errors import AudioError, NoDataError, UsageError
 from cslm_data.languages import check_language
+from cslm_data.orphans import warn_of_orphans
 from cslm_data.progress import progress
 from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
 from cslm_data.workspace import Workspace
@@ -94,6 +95,7 @@ def ingest(
             _ingest_source(connection, workspace, source, name, defaults, max_duration_s)
             for source, name in sources
         ]
+    warn_of_orphans(workspace)
     return IngestSummary(sources=tuple(summaries), unrecognised=tuple(unrecognised))
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_trees import hf_parquet, query, reasons, tone_bytes, write_text
 from small_files import write_tone
+from speech_catalog import add, run, units, write_speech
 
 from cslm_data.audio import decode
 from cslm_data.corpora import Defaults, guess_format
@@ -17,6 +18,7 @@ from cslm_data.corpora import hf_parquet as reader
 from cslm_data.corpora.source import find_source
 from cslm_data.errors import NoDataError, StorageError, UsageError
 from cslm_data.ingest import ingest
+from cslm_data.units.exporting import export_units
 from cslm_data.workspace import Workspace
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -210,3 +212,21 @@ def test_memory_stays_that_of_a_row_group(tmp_path: Path) -> None:
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert kept == 160 << 20
     assert peak < 64 << 20, f"{peak >> 20} MB"
+
+
+def test_units_are_made_of_packed_audio_and_its_addresses_are_no_paths_for_others(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    speech = [write_speech(tmp_path / f"{n}.wav", n).read_bytes() for n in range(4)]
+    audio = pa.array([{"bytes": data, "path": None} for data in speech], AUDIO)
+    ingest(workspace, [write(tmp_path / "c" / "t.parquet", {"audio": audio})], defaults=ENGLISH)
+    assert run(workspace, num_units=4).num_out == 4
+    other = Workspace(tmp_path / "other")
+    for number in range(4):
+        add(other, tmp_path / f"{number}.wav", f"c/t/{number + 1}")
+    run(other, num_units=4)
+    ours, theirs = units(workspace), units(other)
+    assert [row[1:4] for row in ours] == [row[1:4] for row in theirs]
+    refused = export_units(workspace, tmp_path / "plain", format="slamkit")
+    assert refused.reject_reasons == {"inside": 4}
+    assert export_units(workspace, tmp_path / "cut", format="slamkit", cut=True).num_out == 4

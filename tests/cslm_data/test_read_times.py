@@ -14,6 +14,7 @@ from corpus_trees import (
     textgrids,
     write_text,
 )
+from small_files import write_rows, write_tone
 
 from cslm_data.corpora import Defaults
 from cslm_data.corpora.praat import decode_text, parse_textgrid
@@ -195,3 +196,19 @@ def test_awkward_ctm(workspace: Workspace, tmp_path: Path) -> None:
         "x.ctm:17": "not_utf8",
     }
     assert summary.num_rows == 10
+
+
+def test_times_of_utterances_that_are_not_there_are_kept_and_said_aloud(
+    workspace: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ingest(workspace, [ctm(tmp_path)])
+    assert "2 of 2 alignments belong to no utterance yet, such as 'u1'" in caplog.text
+    caplog.clear()
+    write_tone(tmp_path / "u1.wav")
+    row: dict[str, object] = {"id": "u1", "audio": "u1.wav", "language": "en"}
+    ingest(workspace, [write_rows(tmp_path / "m.jsonl", [row])])
+    assert "1 of 2 alignments belong to no utterance yet, such as 'u2'" in caplog.text
+    assert query(workspace, "select count(*) from alignments") == [(2,)]
+    caplog.clear()
+    ingest(workspace, [write_rows(tmp_path / "n.jsonl", [{**row, "id": "u2"}])])
+    assert caplog.text == ""
