@@ -251,8 +251,9 @@ def _local_path(uri: str) -> Path | None:
 
 
 def _check_local(uri: str, path: Path) -> None:
-    if not path.is_file():
-        where = "not a file" if path.exists() else "no such file"
+    # os.path says no where pathlib raises: names longer than a file can have.
+    if not os.path.isfile(path):  # noqa: PTH113
+        where = "not a file" if os.path.exists(path) else "no such file"  # noqa: PTH110
         raise AudioError("missing", f"{uri}: {where}; correct the path in the manifest")
     if path.stat().st_size == 0:
         raise AudioError("empty", f"{uri}: the file has no bytes; fetch it again")

@@ -122,7 +122,7 @@ def _find_sources(
                     f"{file.uri}: no row that we recognise (empty, or fields of another format); "
                     "see docs/formats.md, or say what it is with --format"
                 )
-            elif file.suffix in SUFFIXES:
+            elif file.suffix in (*SUFFIXES, ".parquet"):
                 unrecognised.append(file.uri)
     if not found:
         places = ", ".join(str(address) for address in addresses)

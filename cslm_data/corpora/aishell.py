@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cslm_data.corpora.id_lines import IdTable, refuse_line
+from cslm_data.corpora.rows import printable, refuse_name
 from cslm_data.corpora.source import Source
+from cslm_data.errors import UsageError
 from cslm_data.records import Reject, Utterance
 
 if TYPE_CHECKING:
@@ -31,20 +33,23 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Reject]:
     """One utterance a recording, split by split and speaker by speaker; then what is left over."""
-    root = _root(source)
+    prefix = _root(source)
+    if prefix is None:
+        raise UsageError(f"{source.uri}: no {_TRANSCRIPTS} here, as AISHELL-1 has it")
     corpus = defaults.corpus or "aishell"
-    # With --format a folder without transcripts comes here too: all of it is untranscribed.
-    prefix = "" if root is None else root
-    table = IdTable(source, "" if root is None else f"{prefix}{_TRANSCRIPTS}")
+    table = IdTable(source, f"{prefix}{_TRANSCRIPTS}")
     for split in _SPLITS:
         folder = f"{prefix}wav/{split}"
         for speaker in source.entries(folder)[1] if source.exists(folder) else []:
             for name in source.entries(f"{folder}/{speaker}")[0]:
                 if not name.lower().endswith(".wav"):
                     continue
+                audio = f"{folder}/{speaker}/{name}"
+                if printable(audio) != audio:
+                    yield refuse_name(corpus, audio)
+                    continue
                 key = name[: -len(".wav")]
                 line = table.take(key)
-                audio = f"{folder}/{speaker}/{name}"
                 text = join_segmented(line.value) if line else ""
                 yield Utterance(
                     utt_id=key,

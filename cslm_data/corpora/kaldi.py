@@ -19,7 +19,7 @@ from cslm_data.corpora.language_tags import code_of
 from cslm_data.corpora.pipes import run_pipe
 from cslm_data.corpora.rows import reject
 from cslm_data.corpora.source import Source
-from cslm_data.errors import AudioError
+from cslm_data.errors import AudioError, UsageError
 from cslm_data.records import Reject, Utterance
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Reject]:
     """One utterance a segment, or a recording without segments; then what is left over."""
+    if not recognises(source):
+        raise UsageError(f"{source.uri}: no wav.scp here; give a data directory of Kaldi")
     corpus = defaults.corpus or source.name
     tables = {name: _table(source, name) for name in ("text", "utt2spk", "utt2lang")}
     recordings = _Recordings(source, defaults)

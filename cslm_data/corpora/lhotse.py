@@ -21,7 +21,7 @@ from cslm_data.corpora.pipes import run_pipe
 from cslm_data.corpora.rows import reject
 from cslm_data.corpora.source import Source
 from cslm_data.corpora.tables import Row, first_fields, read_rows
-from cslm_data.errors import AudioError
+from cslm_data.errors import AudioError, UsageError
 from cslm_data.keys import key64
 from cslm_data.records import Alignment, Phone, Reject, Utterance, Word
 
@@ -51,7 +51,11 @@ def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Alignment |
     corpus = defaults.corpus or (source.name if source.is_folder else source.stem)
     audio = _Audio(source, defaults)
     if source.is_folder:
-        for recordings, supervisions in _pairs(source):
+        pairs = _pairs(source)
+        if not pairs:
+            detail = "no …recordings….jsonl(.gz) with …supervisions… here; or give a file of cuts"
+            raise UsageError(f"{source.uri}: {detail}")
+        for recordings, supervisions in pairs:
             yield from _read_pair(source, recordings, supervisions, audio, corpus, defaults)
         return
     for row in read_rows(source):
@@ -286,9 +290,9 @@ class _Audio:
     def _resolve(self, path: str) -> str:
         """Of a path: relative to the manifest; where the first is not there, to this folder."""
         if self._base is None and not Path(path).is_absolute():
-            here, there = self._source.resolve(path), Path.cwd() / path
-            lies_there = not self._source.is_remote and not Path(here).is_file() and there.is_file()
-            self._base = str(Path.cwd()) if lies_there else ""
+            there = Source(str(Path.cwd()), is_folder=True)
+            lies_here = self._source.is_remote or Source(self._source.folder(), True).exists(path)
+            self._base = there.uri if not lies_here and there.exists(path) else ""
         return str(Path(self._base) / path) if self._base else self._source.resolve(path)
 
 

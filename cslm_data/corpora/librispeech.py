@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cslm_data.corpora.id_lines import IdLine, read_id_lines, refuse_line
-from cslm_data.corpora.rows import reject
+from cslm_data.corpora.rows import printable, refuse_name, reject
 from cslm_data.corpora.source import Source
 from cslm_data.records import Reject, Utterance
 
@@ -39,6 +39,9 @@ def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Reject]:
     corpus = defaults.corpus or ("librispeech" if is_the_original else source.name)
     language = defaults.language or ("en" if is_the_original else None)
     for folder, transcripts, recordings in _chapters(source, "", _DEPTH):
+        if printable(folder) != folder:
+            yield refuse_name(corpus, folder)
+            continue
         lines: dict[str, IdLine] = {}
         for line in read_id_lines(source, transcripts) if transcripts else ():
             if line.problem or line.id in lines:

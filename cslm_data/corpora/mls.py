@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from cslm_data.corpora.id_lines import IdTable, refuse_line
 from cslm_data.corpora.language_tags import code_of
-from cslm_data.corpora.rows import reject
+from cslm_data.corpora.rows import printable, refuse_name, reject
 from cslm_data.corpora.source import Source
+from cslm_data.errors import UsageError
 from cslm_data.records import Reject, Utterance
 
 if TYPE_CHECKING:
@@ -35,13 +36,19 @@ def read(source: Source, defaults: Defaults) -> Iterator[Utterance | Reject]:
     named = next(filter(None, (_LANGUAGE.fullmatch(p) for p in source.uri.split("/")[-2:])), None)
     corpus = defaults.corpus or (named[0] if named else source.name)
     language = defaults.language or (code_of(named[1]) if named else None)
-    for prefix, split in _parts(source):
+    parts = _parts(source)
+    if not parts:
+        raise UsageError(f"{source.uri}: no transcripts.txt beside a folder `audio`")
+    for prefix, split in parts:
         table = IdTable(source, f"{prefix}transcripts.txt")
         for speaker in source.entries(f"{prefix}audio")[1]:
             for book in source.entries(f"{prefix}audio/{speaker}")[1]:
                 folder = f"{prefix}audio/{speaker}/{book}"
                 for name in source.entries(folder)[0]:
                     if not (match := _AUDIO.fullmatch(name)):
+                        continue
+                    if printable(folder) != folder:
+                        yield refuse_name(corpus, f"{folder}/{name}")
                         continue
                     line = table.take(match[1])
                     place = line.place if line else f"{folder}/{name}"

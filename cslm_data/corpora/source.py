@@ -65,13 +65,17 @@ class Source:
             return audio
         if self.is_remote:
             return audio if audio.startswith("/") else f"{self.folder()}/{audio}"
-        return str((Path(self.folder()) / Path(audio).expanduser()).resolve())
+        try:
+            return str((Path(self.folder()) / Path(audio).expanduser()).resolve())
+        except (ValueError, RuntimeError):
+            # A path that no file can have: a NUL in it, or the home of nobody.
+            return f"{self.folder()}/{audio}"
 
     def exists(self, name: str = "") -> bool:
         """Whether it is there; with a name, whether the folder has such a file or folder."""
         address = f"{self.uri}/{name}" if name else self.uri
         if not self.is_remote:
-            return Path(address).exists()
+            return os.path.exists(address)  # noqa: PTH110 - false for names no file can have
         filesystem, path = _filesystem(address)
         with _explained(address):
             return bool(filesystem.exists(path))

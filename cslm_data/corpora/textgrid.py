@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from cslm_data.corpora.alignments import checked_alignment
 from cslm_data.corpora.praat import Tier, decode_text, parse_textgrid
-from cslm_data.corpora.rows import reject
+from cslm_data.corpora.rows import printable, refuse_name, reject
 from cslm_data.corpora.source import Source
 from cslm_data.corpora.tables import SUFFIXES
+from cslm_data.errors import UsageError
 from cslm_data.records import Alignment, Phone, Reject, Word
 
 if TYPE_CHECKING:
@@ -44,8 +45,13 @@ def recognises(source: Source) -> bool:
 def read(source: Source, defaults: Defaults) -> Iterator[Alignment | Reject]:
     """One alignment a file, in the order of their names."""
     names = source.names("**/*.[Tt]ext[Gg]rid") if source.is_folder else [""]
+    if not names:
+        raise UsageError(f"{source.uri}: no .TextGrid in this folder or below it")
     for name in names:
-        yield _alignment(source, name, defaults)
+        if printable(name) != name:
+            yield refuse_name(defaults.corpus or source.stem, name)
+        else:
+            yield _alignment(source, name, defaults)
 
 
 def _alignment(source: Source, name: str, defaults: Defaults) -> Alignment | Reject:

@@ -75,7 +75,9 @@ def test_a_folder_of_parquet_is_read_file_by_file(workspace: Workspace, tmp_path
         made = hf_parquet(tmp_path / split, audio=audio)
         made.rename(first.with_name(f"{split}-00000-of-00001.parquet"))
     write(first.with_name("labels.parquet"), {"label": [1]})
+    broken = write_text(first.with_name("broken.parquet"), "PAR1")
     summary = ingest(workspace, [first.parent])
+    assert summary.unrecognised == (str(broken), str(first.with_name("labels.parquet")))
     assert [source.format for source in summary.sources] == ["hf_parquet"] * 3
     assert query(
         workspace,
