@@ -10,11 +10,12 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
+from cslm_data.audio_store import AudioStore
 from cslm_data.catalog import Connection, open_catalog
 from cslm_data.corpora import READERS, Defaults, find_reader, guess_format
 from cslm_data.corpora.source import Source, find_source
@@ -25,6 +26,7 @@ from cslm_data.ingesting.normal_forms import register_normal_forms
 from cslm_data.ingesting.staging import stage_source
 from cslm_data.ingesting.statements import quoted, run_sql
 from cslm_data.languages import check_language
+from cslm_data.orphans import warn_of_orphans
 from cslm_data.progress import progress
 from cslm_data.workspace import Workspace
 
@@ -103,6 +105,7 @@ def ingest(
             )
             for source, name in sources
         ]
+    warn_of_orphans(workspace)
     return IngestSummary(sources=tuple(summaries), unrecognised=tuple(unrecognised))
 
 
@@ -138,7 +141,7 @@ def _find_sources(
                     f"{file.uri}: no row that we recognise (empty, or fields of another format); "
                     "see docs/formats.md, or say what it is with --format"
                 )
-            elif file.suffix in SUFFIXES:
+            elif file.suffix in (*SUFFIXES, ".parquet"):
                 unrecognised.append(file.uri)
     if not found:
         places = ", ".join(str(address) for address in addresses)
@@ -162,27 +165,29 @@ def _ingest_source(
     trust_manifest: bool,
     max_duration_s: float,
 ) -> SourceSummary:
-    with progress(f"ingest {source.name}", total=None, unit="rows") as bar:
-        stage_source(
-            connection,
-            source,
-            find_reader(format),
-            defaults,
-            trust_manifest=trust_manifest,
-            bar=bar,
-        )
     connection.execute("begin transaction")
     try:
-        counts = merge_source(
-            connection,
-            workspace,
-            source.uri,
-            name=source.name,
-            format=format,
-            trust_manifest=trust_manifest,
-            max_duration_s=max_duration_s,
-        )
-        _record_source(connection, source, format, counts["rows"], counts["rejected"])
+        # Audio that comes inside of the source is there under its address before its rows are.
+        with AudioStore(workspace, source.uri) as store:
+            with progress(f"ingest {source.name}", total=None, unit="rows") as bar:
+                stage_source(
+                    connection,
+                    source,
+                    find_reader(format),
+                    replace(defaults, keep_audio=store.keep),
+                    trust_manifest=trust_manifest,
+                    bar=bar,
+                )
+            counts = merge_source(
+                connection,
+                workspace,
+                source.uri,
+                name=source.name,
+                format=format,
+                trust_manifest=trust_manifest,
+                max_duration_s=max_duration_s,
+            )
+            _record_source(connection, source, format, counts["rows"], counts["rejected"])
         connection.execute("commit")
     except BaseException:
         with contextlib.suppress(duckdb.Error):  # what ended it may have ended the transaction

@@ -8,16 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal
 
 from cslm_data.corpora import (
+    aishell,
     alignments,
     bitext,
     common_voice,
+    ctm,
     dialogues,
+    hf_parquet,
     instructions,
+    kaldi,
+    lhotse,
+    librispeech,
     manifest,
+    messages,
+    mls,
     moses,
     nemo,
+    textgrid,
 )
 from cslm_data.corpora.columns import Columns
 from cslm_data.corpora.source import Source
@@ -51,8 +61,8 @@ class Reader:
     recognises: Callable[[Source], bool]
     read: Read | Columns
     """A generator of records; or fields and a query, for formats of plain rows, which are long."""
-    reads_folders: bool = False
-    """Takes a folder as a whole; else one file."""
+    reads_folders: bool | Literal["too"] = False
+    """Takes a folder as a whole instead of one file; `too`: either."""
 
 
 READERS: dict[str, Reader] = {
@@ -62,10 +72,21 @@ READERS: dict[str, Reader] = {
         recognises=common_voice.recognises_folder, read=common_voice.COLUMNS, reads_folders=True
     ),
     "common_voice_table": Reader(recognises=common_voice.recognises, read=common_voice.COLUMNS),
+    "librispeech": Reader(
+        recognises=librispeech.recognises, read=librispeech.read, reads_folders=True
+    ),
+    "mls": Reader(recognises=mls.recognises, read=mls.read, reads_folders=True),
+    "aishell": Reader(recognises=aishell.recognises, read=aishell.read, reads_folders=True),
+    "kaldi": Reader(recognises=kaldi.recognises, read=kaldi.read, reads_folders=True),
+    "lhotse": Reader(recognises=lhotse.recognises, read=lhotse.read, reads_folders="too"),
+    "hf_parquet": Reader(recognises=hf_parquet.recognises, read=hf_parquet.read),
+    "textgrid": Reader(recognises=textgrid.recognises, read=textgrid.read, reads_folders="too"),
+    "ctm": Reader(recognises=ctm.recognises, read=ctm.read),
     "alignments": Reader(recognises=alignments.recognises, read=alignments.read),
     "bitext": Reader(recognises=bitext.recognises, read=bitext.COLUMNS),
     "moses": Reader(recognises=moses.recognises_folder, read=moses.COLUMNS, reads_folders=True),
     "instructions": Reader(recognises=instructions.recognises, read=instructions.COLUMNS),
+    "messages": Reader(recognises=messages.recognises, read=messages.read),
     "dialogues": Reader(recognises=dialogues.recognises, read=dialogues.read),
 }
 """In the order in which the files of a folder are read: dialogues refer to utterances."""
@@ -88,6 +109,7 @@ def find_reader(name: str) -> Reader:
 def guess_format(source: Source) -> str | None:
     """The format of a file, or of a folder as a whole; None: none that we know."""
     for name, reader in all_readers().items():
-        if reader.reads_folders == source.is_folder and reader.recognises(source):
+        takes = reader.reads_folders if source.is_folder else reader.reads_folders is not True
+        if takes and reader.recognises(source):
             return name
     return None
