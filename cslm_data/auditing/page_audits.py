@@ -1,0 +1,165 @@
+"""Results of audits → the page's first table: what was found, why it matters, how it sounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from cslm_data.auditing.clips import Clip, named_utterances
+from cslm_data.auditing.page_tables import cell, count, find_numbers, head, show, tools
+from cslm_data.auditing.results import AuditResult
+
+STATES = ("error", "warning", "info", "skipped", "passed")
+"""What an audit came to, from the gravest down; `skipped`: it could not be asked."""
+
+MAX_EXAMPLES = 100
+"""Rows of an audit that are shown."""
+
+_WORDS = {"info": "note", "skipped": "not asked"}
+_COMMAND = re.compile(r"`([^`]+)`|(?<=: )(cslm-(?:data|train) .+)$")
+"""A command inside of a text: in backticks, or all that follows a colon at the end."""
+
+
+def state_of(result: AuditResult) -> str:
+    """One of STATES; an audit that is broken is an error."""
+    if result.failed:
+        return "error"
+    if result.skipped is not None:
+        return "skipped"
+    return result.severity if result.count else "passed"
+
+
+def order(results: Sequence[AuditResult]) -> list[AuditResult]:
+    """The gravest first, of them those with most findings."""
+    return sorted(results, key=lambda r: (STATES.index(state_of(r)), -r.count, r.name))
+
+
+def audit_table(
+    results: Sequence[AuditResult], clips: dict[str, Clip], numbers: dict[str, int]
+) -> str:
+    """The table of all audits with their details; `numbers` are the places of clips in the data."""
+    if not results:
+        return '<p class="empty">No audit was run.</p>'
+    states = [state_of(result) for result in results]
+    chips = "".join(
+        f'<button type="button" data-state="{state}" aria-pressed="false">'
+        f"{_word(state)} {states.count(state)}</button>"
+        for state in STATES
+        if state in states
+    )
+    more = (
+        f'<div class="chips" role="group" aria-label="Show only">{chips}</div>'
+        '<button type="button" class="small" data-open-all aria-pressed="false">Open all</button>'
+    )
+    bodies = "".join(
+        _audit(place, result, clips, numbers) for place, result in enumerate(order(results))
+    )
+    columns = head(("state", "audit", "found", "hours"), (False, False, True, True))
+    return (
+        f'<div class="box">{tools("audits", count(len(results), "audit"), more)}'
+        f'<div class="frame tall"><table class="audits" data-items="bodies">{columns}{bodies}'
+        "</table></div></div>"
+    )
+
+
+def _word(state: str) -> str:
+    return _WORDS.get(state, state)
+
+
+def _audit(place: int, result: AuditResult, clips: dict[str, Clip], numbers: dict[str, int]) -> str:
+    state = state_of(result)
+    was_asked = result.skipped is None
+    badge = "failed" if result.failed else _word(state)
+    return (
+        f'<tbody data-state="{state}"><tr class="summary">'
+        f'<td data-value="{STATES.index(state)}"><span class="badge {state}">{badge}</span></td>'
+        f'<td><button type="button" class="toggle" aria-expanded="false" '
+        f'aria-controls="audit-{place}">{escape(show(result.title))}</button>'
+        f'<span class="name">{escape(show(result.name))}</span></td>'
+        f"{cell(result.count if was_asked else None, is_number=True)}"
+        f"{cell(result.hours if was_asked else None, is_number=True)}</tr>"
+        f'<tr class="detail" id="audit-{place}" hidden><td colspan="4">'
+        f"{_details(result, clips, numbers)}</td></tr></tbody>"
+    )
+
+
+def _details(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, int]) -> str:
+    if result.skipped is None:
+        reason = ""
+    else:
+        title = "It is broken" if result.failed else "It was not asked"
+        reason = f"<h4>{title}</h4>{_with_commands(result.skipped)}"
+    severity = f"a finding is {_article(result.severity)}" if not result.count else ""
+    return (
+        f'{reason}<div class="pair"><div><h4>Why it matters</h4><p>{escape(result.why)}</p></div>'
+        f"<div><h4>What to do</h4>{_with_commands(result.fix)}</div></div>"
+        f"{_examples(result, clips, numbers)}"
+        + (f'<p class="about">Nothing found; {severity}.</p>' if _passed(result) else "")
+    )
+
+
+def _passed(result: AuditResult) -> bool:
+    return result.skipped is None and not result.count
+
+
+def _article(severity: str) -> str:
+    return {"error": "an error", "warning": "a warning"}.get(severity, "a note")
+
+
+def _with_commands(text: str) -> str:
+    """A text as paragraphs, and its commands as lines to copy."""
+    parts, at = [], 0
+    for found in _COMMAND.finditer(text):
+        parts.append(_paragraph(text[at : found.start()]))
+        parts.append(
+            f'<div class="command"><code>{escape(found[1] or found[2])}</code>'
+            '<button type="button" class="small" data-copy>Copy</button></div>'
+        )
+        at = found.end()
+    return "".join([*parts, _paragraph(text[at:])])
+
+
+def _paragraph(text: str) -> str:
+    text = text.strip().lstrip(".;, ")
+    return f'<p dir="auto">{escape(text)}</p>' if text else ""
+
+
+def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, int]) -> str:
+    rows = result.examples[:MAX_EXAMPLES]
+    if not rows:
+        return ""
+    heard = [
+        [name for name in dict.fromkeys(named_utterances(row)) if name in clips] for row in rows
+    ]
+    to_play = any(heard)
+    are_numbers = find_numbers(len(result.columns), rows)
+    columns = tuple(name.replace("_", " ") for name in result.columns)
+    if to_play:
+        columns, are_numbers = ("", *columns), [False, *are_numbers]
+    body = []
+    for row, names in zip(rows, heard, strict=True):
+        players = "".join(_player(clips[name], numbers[name]) for name in names)
+        cells = "".join(
+            cell(value, is_number=is_number)
+            for value, is_number in zip(row, are_numbers[to_play:], strict=True)
+        )
+        body.append(f"<tr>{f'<td>{players}</td>' if to_play else ''}{cells}</tr>")
+    shown = f"{len(rows):,} of {count(result.count, 'finding')}"
+    if len(rows) == result.count:
+        shown = count(len(rows), "finding")
+    return (
+        f'<div class="box">{tools("examples", shown)}<div class="frame" tabindex="0">'
+        f"<table>{head(columns, are_numbers)}<tbody>{''.join(body)}</tbody></table></div></div>"
+    )
+
+
+def _player(clip: Clip, number: int) -> str:
+    name: Any = escape(show(clip.utt_id), quote=True)
+    if not clip.address:
+        return f'<span class="unheard">cannot be played: {escape(show(clip.note))}</span>'
+    return (
+        f'<button type="button" class="play" data-clip="{number}" aria-label="play {name}" '
+        f'title="{name}">▶</button>'
+    )
