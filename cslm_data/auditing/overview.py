@@ -30,7 +30,8 @@ MAX_LABELS = 8
 MAX_UNIT_UTTERANCES = 500_000
 """Utterances whose units are counted; of more, a sample by their keys' hashes."""
 
-_NUM_BINS = 40
+_NUM_BINS = 50
+"""At most, of a plot; where bins must be wider to be round, down to 20."""
 
 Cell = str | int | float | None
 Counts = NDArray[np.int64]
@@ -117,6 +118,19 @@ MIX_COLUMNS = (
     "epochs",
     "note",
 )
+_MIX_FIELDS = (
+    "split",
+    "task",
+    "languages",
+    "requested_share",
+    "realised_share",
+    "requested_tokens",
+    "realised_tokens",
+    "num_samples",
+    "epochs",
+    "note",
+)
+"""The same in mix.json."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -201,27 +215,26 @@ def _measures(connection: Connection, key_limit: int) -> tuple[Measure, ...]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in _records(connection, "report_statistics"):
         found.setdefault(row["measure"], []).append(row)
-    bins = [
-        dict(zip(("measure", "first", "step", "num_bins"), (name, *_bins(rows[0])), strict=True))
-        for name, rows in found.items()
-    ]
+    bins = {name: _bins(rows[0]) for name, rows in found.items()}
     counts: dict[str, dict[str, Counts]] = {name: {} for name in found}
-    if bins:
-        sizes = {each["measure"]: each["num_bins"] for each in bins}
-        for row in _records(connection, "report_histograms", {"bins": bins}):
-            of_labels = counts[row["measure"]]
-            if row["label"] not in of_labels:
-                of_labels[row["label"]] = np.zeros(sizes[row["measure"]], np.int64)
-            of_labels[row["label"]][row["bin"]] = row["num_values"]
+    asked = [
+        {"measure": name, "first": first, "step": step, "num_bins": num_bins}
+        for name, (first, step, num_bins) in bins.items()
+    ]
+    for row in _records(connection, "report_histograms", {"bins": asked}) if asked else ():
+        name, label = row["measure"], row["label"]
+        if label not in counts[name]:
+            counts[name][label] = np.zeros(bins[name][2], np.int64)
+        counts[name][label][row["bin"]] = row["num_values"]
     return tuple(
         Measure(
-            name=each["measure"],
-            statistics=tuple(map(_statistics, found[each["measure"]])),
-            first=each["first"],
-            step=each["step"],
-            counts=counts[each["measure"]],
+            name=name,
+            statistics=tuple(map(_statistics, found[name])),
+            first=first,
+            step=step,
+            counts=counts[name],
         )
-        for each in bins
+        for name, (first, step, _) in bins.items()
     )
 
 
@@ -251,37 +264,33 @@ def round_step(rough: float) -> float:
 # ---------------------------------------------------------------------------------------- units
 def _units(connection: Connection, key_limit: int) -> tuple[UnitUsage, ...]:
     parameters = {"key_limit": key_limit}
-    rows = _records(connection, "report_unit_counts", parameters)
-    tokens: dict[str, dict[str, dict[int, int]]] = {row["tokenizer_id"]: {} for row in rows}
+    found: dict[str, dict[str, dict[int, int]]] = {}
     answer = connection.execute(read_sql("report_units"), parameters)
     for tokenizer_id, label, unit, num_tokens in answer.fetchall():
-        tokens[tokenizer_id].setdefault(label, {})[unit] = num_tokens
-    return tuple(
-        UnitUsage(
-            tokenizer_id=row["tokenizer_id"],
-            name=row["name"],
-            num_units=_num_units(row["num_units"], tokens[row["tokenizer_id"]].values()),
-            num_utterances=row["num_utterances"],
-            num_counted=row["num_counted"],
-            tokens=_dense(row["num_units"], tokens[row["tokenizer_id"]]),
+        found.setdefault(tokenizer_id, {}).setdefault(label, {})[unit] = num_tokens
+    usages = []
+    for row in _records(connection, "report_unit_counts", parameters):
+        used = found.get(row["tokenizer_id"], {})
+        # Units whose tokenizer is gone do not say K: it is at least what they use.
+        largest = max((max(units) for units in used.values()), default=-1)
+        num_units = max(row["num_units"] or 0, largest + 1)
+        usages.append(
+            UnitUsage(
+                tokenizer_id=row["tokenizer_id"],
+                name=row["name"],
+                num_units=num_units,
+                num_utterances=row["num_utterances"],
+                num_counted=row["num_counted"],
+                tokens={label: _dense(units, num_units) for label, units in used.items()},
+            )
         )
-        for row in rows
-    )
+    return tuple(usages)
 
 
-def _num_units(declared: int | None, used: Any) -> int:
-    """K; of units that belong to no tokenizer any more, as many as the largest one says."""
-    largest = max((max(units) for units in used), default=-1)
-    return max(declared or 0, largest + 1)
-
-
-def _dense(declared: int | None, used: dict[str, dict[int, int]]) -> dict[str, Counts]:
-    dense = {}
-    for label, units in used.items():
-        counts_K = np.zeros(_num_units(declared, used.values()), np.int64)
-        counts_K[list(units)] = list(units.values())
-        dense[label] = counts_K
-    return dense
+def _dense(used: dict[int, int], num_units: int) -> Counts:
+    counts_K = np.zeros(num_units, np.int64)
+    counts_K[list(used)] = list(used.values())
+    return counts_K
 
 
 # ---------------------------------------------------------------------------------------- mixes
@@ -293,25 +302,24 @@ def _mix_names(connection: Connection) -> list[str]:
 def _mix(connection: Connection, workspace: Workspace, name: str) -> Mix:
     try:
         info = MixInfo.load(workspace.mixes / name)
+        rows = tuple(tuple(row[field] for field in _MIX_FIELDS) for row in info.realised)
     except CslmError as error:
         return Mix(name=name, about="", rows=(), problem=str(error))
+    except (KeyError, TypeError) as error:
+        broken = f"mix.json: a row of `realised` is not one ({error}); build the mix again"
+        return Mix(name=name, about="", rows=(), problem=broken)
+    claimed = {row[:3]: (row[7], row[6]) for row in rows if row[7]}
     counted = {
         (row["split"], row["task"], row["languages"]): (row["num_samples"], row["num_tokens"])
         for row in _records(connection, "report_mixes", {"mix": name})
     }
-    claimed = {
-        (row["split"], row["task"], row["languages"]): (row["num_samples"], row["realised_tokens"])
-        for row in info.realised
-        if row["num_samples"]
-    }
+    differing = [key for key in {**claimed, **counted} if claimed.get(key) != counted.get(key)]
     problem = None
-    if counted != claimed:
-        differing = sorted(set(counted.items()) ^ set(claimed.items()))
-        where = " ".join(differing[0][0])
+    if differing:
         problem = (
-            f"{len({key for key, _ in differing})} rows of mix.json do not agree with mix.parquet, "
-            f"the first is {where}; build it again: cslm-data build-mix --stage {info.stage} "
-            f"--name {name} --overwrite"
+            f"mix.json does not say what mix.parquet holds, of {len(differing)} rows, the first "
+            f"is {' '.join(map(str, differing[0]))}; build it again: cslm-data build-mix "
+            f"--stage {info.stage} --name {name} --overwrite"
         )
     return Mix(
         name=name,
@@ -319,23 +327,8 @@ def _mix(connection: Connection, workspace: Workspace, name: str) -> Mix:
             f"{info.stage}, {', '.join(info.languages)}, seed {info.seed}, units of "
             f"{info.tokenizer_id}, {len(info.entries)} shards"
         ),
-        rows=tuple(_mix_row(row) for row in info.realised),
+        rows=rows,
         problem=problem,
-    )
-
-
-def _mix_row(row: dict[str, Any]) -> tuple[Cell, ...]:
-    return (
-        row["split"],
-        row["task"],
-        row["languages"],
-        row["requested_share"],
-        row["realised_share"],
-        row["requested_tokens"],
-        row["realised_tokens"],
-        row["num_samples"],
-        row["epochs"],
-        row["note"],
     )
 
 

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from cslm_data.auditing.clips import Clip, Clips, cut_clips
-from cslm_data.auditing.overview import MIX_COLUMNS, Mix, Overview, gather
+from cslm_data.auditing.overview import MIX_COLUMNS, Cell, Mix, Overview, gather
 from cslm_data.auditing.page_audits import audit_table, state_of
 from cslm_data.auditing.page_plots import legend, measure_plots, statistics_rows, unit_plots
 from cslm_data.auditing.page_tables import (
@@ -262,7 +262,8 @@ def _distributions(found: Overview) -> str:
     )
     return (
         '<p class="about">Share of each language\'s utterances in each bin; what lies beyond an '
-        f"end is counted in the last bin there. Languages with few utterances begin hidden.</p>{unmeasured}"
+        f"end is counted in the last bin there. Languages with few utterances begin hidden.</p>"
+        f"{unmeasured}"
         f"{legend(found, apart=True)}"
         f'<div class="plots">{measure_plots(found)}</div><h3>In figures</h3>'
         + table("figures", columns, rows)
@@ -276,12 +277,16 @@ def _mix(mix: Mix) -> str:
         return title + problem
     numbers = find_numbers(len(MIX_COLUMNS), mix.rows)
     requested, realised = (MIX_COLUMNS.index(f"{word} share") for word in ("requested", "realised"))
-    largest = max(max(row[requested] or 0.0, row[realised] or 0.0) for row in mix.rows) or 1.0
+    shares = [_number(row[place]) or 0.0 for row in mix.rows for place in (requested, realised)]
     body = "".join(
         "<tr>"
         + "".join(
             cell(value, is_number=is_number, is_share=name.endswith("share"))
-            + (_bullet(row[requested], row[realised], largest) if name == "realised share" else "")
+            + (
+                _bullet(_number(row[requested]), _number(row[realised]), max(shares) or 1.0)
+                if name == "realised share"
+                else ""
+            )
             for name, value, is_number in zip(MIX_COLUMNS, row, numbers, strict=True)
         )
         + "</tr>"
@@ -298,6 +303,10 @@ def _mix(mix: Mix) -> str:
         f'<div class="box">{tools("mix", count(len(mix.rows), "row"))}<div class="frame" '
         f'tabindex="0"><table>{columns}<tbody>{body}</tbody></table></div></div>'
     )
+
+
+def _number(value: Cell) -> float | None:
+    return value if isinstance(value, int | float) else None
 
 
 def _bullet(requested: float | None, realised: float | None, largest: float) -> str:
