@@ -18,8 +18,14 @@ MAX_EXAMPLES = 100
 """Rows of an audit that are shown."""
 
 _WORDS = {"info": "note", "skipped": "not asked"}
-_COMMAND = re.compile(r"`([^`]+)`|(?<=: )(cslm-(?:data|train) .+)$")
-"""A command inside of a text: in backticks, or all that follows a colon at the end."""
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
+_COMMAND = re.compile(
+    r"`([^`]+)`|"
+    r"(cslm-(?:data|train)(?: [a-z][a-z-]*)?"
+    rf"(?: (?:{_QUOTED}|…|[A-Z][A-Z_]*\b|--(?:overwrite|json|only|unrestricted)\b"
+    rf"|--[a-z][a-z-]*(?: (?:{_QUOTED}|[\w/-]+(?:\.\w+)*))?))*)"
+)
+"""Code inside of a text: in backticks, or a command of ours as far as it can be told from prose."""
 
 
 def state_of(result: AuditResult) -> str:
@@ -109,21 +115,19 @@ def _article(severity: str) -> str:
 
 
 def _with_commands(text: str) -> str:
-    """A text as paragraphs, and its commands as lines to copy."""
+    """A text as a paragraph, its code as code, with a button to copy each command."""
     parts, at = [], 0
     for found in _COMMAND.finditer(text):
-        parts.append(_paragraph(text[at : found.start()]))
-        parts.append(
-            f'<div class="command"><code>{escape(found[1] or found[2])}</code>'
-            '<button type="button" class="small" data-copy>Copy</button></div>'
+        code = found[1] or found[2]
+        button = (
+            '<button type="button" class="small" data-copy>Copy</button>'
+            if code.startswith("cslm-")
+            else ""
         )
+        parts.append(escape(text[at : found.start()]))
+        parts.append(f'<span class="command"><code>{escape(code)}</code>{button}</span>')
         at = found.end()
-    return "".join([*parts, _paragraph(text[at:])])
-
-
-def _paragraph(text: str) -> str:
-    text = text.strip().lstrip(".;, ")
-    return f'<p dir="auto">{escape(text)}</p>' if text else ""
+    return f'<p dir="auto">{"".join(parts)}{escape(text[at:])}</p>'
 
 
 def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, int]) -> str:

@@ -5,7 +5,7 @@ select
     corpus,
     count(*) as refused,
     min("key") as example,
-    arg_min(detail, "key") as what_it_said,
+    arg_min(detail, "key") as detail,
     count(*) over () as num_groups,
 from rejects
 group by all

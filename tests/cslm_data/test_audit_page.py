@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 from itertools import groupby
 
@@ -305,6 +306,30 @@ def test_a_fix_is_cut_into_words_and_commands_to_copy(text):
     assert "cslm-data filter &#x27;duration_s &gt; 9&#x27; --reason long" in codes
     assert "cslm-data audit --against x" in codes
     assert any(code.startswith("cslm-data dedup &lt;/script&gt;") for code in codes)
+    assert text.count("data-copy>") == len(audits()) + 1
+
+
+@pytest.mark.parametrize(
+    ("fix", "commands"),
+    [
+        ("cslm-data quantize", ["cslm-data quantize"]),
+        ("Run cslm-data quantize again.", ["cslm-data quantize"]),
+        ("cslm-data build-mix … --overwrite", ["cslm-data build-mix … --overwrite"]),
+        ("Run cslm-data build-mix --overwrite again", ["cslm-data build-mix --overwrite"]),
+        (
+            "Listen (cslm-data listen UTT), then cslm-data filter \"a = '…' and b < 0.1\" --reason "
+            "rate. Or not.",
+            ["cslm-data listen UTT", "cslm-data filter \"a = '…' and b < 0.1\" --reason rate"],
+        ),
+        ("Name it: cslm-data audit --against a/b.jsonl.", ["cslm-data audit --against a/b.jsonl"]),
+        ("Set `license`; see the Cslm-database.", []),
+    ],
+)
+def test_commands_are_told_from_the_prose_around_them(fix, commands, workspace):
+    with open_catalog(workspace, write=True, doing="test"):
+        pass
+    found = re.findall(r"<code>([^<]*)</code><button", write(workspace, [audit("a", fix=fix)]))
+    assert [unescape(command) for command in found] == commands
 
 
 def test_cells_are_short_whatever_they_hold():
