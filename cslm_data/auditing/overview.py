@@ -27,6 +27,9 @@ MAX_ROWS = 500
 MAX_LABELS = 8
 """Languages that a plot tells apart; the others together are `other` in the last one's place."""
 
+MAX_LANGUAGES = 100
+"""Languages that a measure is told of in figures, those with most utterances."""
+
 MAX_UNIT_UTTERANCES = 500_000
 """Utterances whose units are counted; of more, a sample by their keys' hashes."""
 
@@ -213,7 +216,7 @@ def _measures(connection: Connection, key_limit: int) -> tuple[Measure, ...]:
         connection.execute(statement, named)
     connection.execute(view)
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in _records(connection, "report_statistics"):
+    for row in _records(connection, "report_statistics", {"max_languages": MAX_LANGUAGES}):
         found.setdefault(row["measure"], []).append(row)
     bins = {name: _bins(rows[0]) for name, rows in found.items()}
     counts: dict[str, dict[str, Counts]] = {name: {} for name in found}

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from cslm_data.auditing.clips import Clip, Clips, cut_clips
-from cslm_data.auditing.overview import MIX_COLUMNS, Cell, Mix, Overview, gather
+from cslm_data.auditing.overview import MAX_LANGUAGES, MIX_COLUMNS, Cell, Mix, Overview, gather
 from cslm_data.auditing.page_audits import audit_table, state_of
 from cslm_data.auditing.page_plots import legend, measure_plots, statistics_rows, unit_plots
 from cslm_data.auditing.page_tables import (
@@ -255,6 +255,9 @@ def _distributions(found: Overview) -> str:
         return '<p class="empty">No utterance yet.</p>'
     columns, rows = statistics_rows(found)
     names = {measure.name for measure in found.measures}
+    few = ""
+    if found.totals.num_languages > MAX_LANGUAGES:
+        few = f'<p class="about">Of the {MAX_LANGUAGES} languages with most utterances.</p>'
     unmeasured = (
         ""
         if "rms_db" in names
@@ -266,7 +269,7 @@ def _distributions(found: Overview) -> str:
         f"{unmeasured}"
         f"{legend(found, apart=True)}"
         f'<div class="plots">{measure_plots(found)}</div><h3>In figures</h3>'
-        + table("figures", columns, rows)
+        f"{few}{table('figures', columns, rows)}"
     )
 
 

@@ -149,7 +149,7 @@ def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, in
             cell(value, is_number=is_number)
             for value, is_number in zip(row, are_numbers[to_play:], strict=True)
         )
-        body.append(f"<tr>{f'<td>{players}</td>' if to_play else ''}{cells}</tr>")
+        body.append(f"<tr>{f'<td class=listen>{players}</td>' if to_play else ''}{cells}</tr>")
     shown = f"{len(rows):,} of {count(result.count, 'finding')}"
     if len(rows) == result.count:
         shown = count(len(rows), "finding")

@@ -388,6 +388,40 @@ def test_languages_beyond_the_colours_are_drawn_together(workspace):
     assert len(durations.statistics) == 12
 
 
+def test_a_language_with_few_utterances_begins_hidden_and_does_not_set_the_scale(workspace):
+    with open_catalog(workspace, write=True, doing="test") as db:
+        db.execute(
+            "insert into all_utterances by name select 'u' || i as utt_id, 'c' as corpus, "
+            "'/a.wav' as audio, i as offset_s, 1 + i % 10 as duration_s, 16000 as sample_rate_hz, "
+            "1 as num_channels, case when i = 0 then 'zh' else 'en' end as language, "
+            "'human' as kind, 'v' as audio_version, i as key_hash, 's' as source_uri, "
+            "'s:1' as place, 0 as row_hash from range(101) as t(i)"
+        )
+    text = write(workspace)
+    lines = re.findall(r'<polyline points="[^"]*" data-series="(.)"( style="display:none")?', text)
+    assert lines == [("0", ""), ("1", ' style="display:none"')]
+    assert ">0.1</text>" in text and ">0.2</text>" not in text
+    keys = re.findall(r'class="key" data-series="(.)" aria-pressed="(true|false)"', text)
+    assert keys[:2] == [("0", "true"), ("1", "false")]
+
+
+def test_more_languages_than_there_is_room_for_are_told_not_dropped(made, monkeypatch):
+    monkeypatch.setattr(overview_module, "MAX_LANGUAGES", 2)
+    for measure in overview(made).measures:
+        languages = [row[0] for row in measure.statistics]
+        assert languages == ["all languages", "en", "zh"]
+        assert len(measure.counts) == 3
+
+
+def test_of_many_examples_the_first_are_shown(workspace):
+    with open_catalog(workspace, write=True, doing="test"):
+        pass
+    many = audit("many", columns=("n",), examples=[(n,) for n in range(1000, 1300)], count=5000)
+    page = Page(write(workspace, [many]))
+    assert [row for row in page.rows if row == ["1,099"]] and ["1,100"] not in page.rows
+    assert "100 of 5,000 findings" in write(workspace, [many])
+
+
 # -------------------------------------------------------------------------------------- clips
 def test_clips_are_the_recordings_cut_to_five_seconds(text):
     clips = clips_in(text)
