@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from cslm_data.auditing.clips import Clip, named_utterances
-from cslm_data.auditing.page_tables import cell, count, find_numbers, head, show, tools
+from cslm_data.auditing.page_tables import cell, count, find_numbers, head, plain, show, tools
 from cslm_data.auditing.results import AuditResult
 
 STATES = ("error", "warning", "info", "skipped", "passed")
@@ -92,26 +91,18 @@ def _audit(place: int, result: AuditResult, clips: dict[str, Clip], numbers: dic
 
 
 def _details(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, int]) -> str:
-    if result.skipped is None:
-        reason = ""
-    else:
+    above = below = ""
+    if result.skipped is not None:
         title = "It is broken" if result.failed else "It was not asked"
-        reason = f"<h4>{title}</h4>{_with_commands(result.skipped)}"
-    severity = f"a finding is {_article(result.severity)}" if not result.count else ""
+        above = f"<h4>{title}</h4>{_with_commands(result.skipped)}"
+    elif not result.count:
+        finding = {"error": "an error", "warning": "a warning", "info": "a note"}[result.severity]
+        below = f'<p class="about">Nothing found; a finding is {finding}.</p>'
     return (
-        f'{reason}<div class="pair"><div><h4>Why it matters</h4><p>{escape(result.why)}</p></div>'
+        f'{above}<div class="pair"><div><h4>Why it matters</h4><p>{escape(result.why)}</p></div>'
         f"<div><h4>What to do</h4>{_with_commands(result.fix)}</div></div>"
-        f"{_examples(result, clips, numbers)}"
-        + (f'<p class="about">Nothing found; {severity}.</p>' if _passed(result) else "")
+        f"{_examples(result, clips, numbers)}{below}"
     )
-
-
-def _passed(result: AuditResult) -> bool:
-    return result.skipped is None and not result.count
-
-
-def _article(severity: str) -> str:
-    return {"error": "an error", "warning": "a warning"}.get(severity, "a note")
 
 
 def _with_commands(text: str) -> str:
@@ -131,7 +122,7 @@ def _with_commands(text: str) -> str:
 
 
 def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, int]) -> str:
-    rows = result.examples[:MAX_EXAMPLES]
+    rows = [tuple(map(plain, row)) for row in result.examples[:MAX_EXAMPLES]]
     if not rows:
         return ""
     heard = [
@@ -147,7 +138,7 @@ def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, in
         players = "".join(_player(clips[name], numbers[name]) for name in names)
         cells = "".join(
             cell(value, is_number=is_number)
-            for value, is_number in zip(row, are_numbers[to_play:], strict=True)
+            for value, is_number in zip(row, are_numbers[int(to_play) :], strict=True)
         )
         body.append(f"<tr>{f'<td class=listen>{players}</td>' if to_play else ''}{cells}</tr>")
     shown = f"{len(rows):,} of {count(result.count, 'finding')}"
@@ -160,7 +151,7 @@ def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, in
 
 
 def _player(clip: Clip, number: int) -> str:
-    name: Any = escape(show(clip.utt_id), quote=True)
+    name = escape(show(clip.utt_id), quote=True)
     if not clip.address:
         return f'<span class="unheard">cannot be played: {escape(show(clip.note))}</span>'
     return (

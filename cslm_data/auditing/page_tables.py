@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from html import escape
 from typing import Any
 
@@ -18,6 +19,11 @@ LONGEST_LIST = 20
 
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {127: 0x2421}
 """Characters that nobody sees, as the pictures that Unicode has of them."""
+
+
+def plain(value: Any) -> Any:
+    """A value whose numbers are Python's own: DuckDB has exact decimals too."""
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def show(value: Any) -> str:
@@ -120,7 +126,7 @@ def table(
         for row in rows
     )
     return (
-        f'<div class="box">{tools(what, count(len(rows), "row"))}<div class="frame" tabindex="0">'
+        f'<div class="box">{tools(what, count(len(rows), "row"))}<div class="frame" tabindex="0" role="region" aria-label="Table of {what}">'
         f"<table>{head(columns, numbers)}<tbody>{body}</tbody></table></div></div>"
     )
 
