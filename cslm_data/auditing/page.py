@@ -20,6 +20,7 @@ from cslm_data.auditing.overview import MAX_LANGUAGES, MIX_COLUMNS, Cell, Mix, O
 from cslm_data.auditing.page_audits import audit_table, state_of
 from cslm_data.auditing.page_plots import legend, measure_plots, statistics_rows, unit_plots
 from cslm_data.auditing.page_tables import (
+    boxed,
     cell,
     count,
     find_numbers,
@@ -27,7 +28,6 @@ from cslm_data.auditing.page_tables import (
     listing,
     show,
     table,
-    tools,
 )
 from cslm_data.auditing.results import AuditResult
 from cslm_data.catalog import open_catalog
@@ -302,9 +302,7 @@ def _mix(mix: Mix) -> str:
     )
     return (
         f'{title}<p class="about">{escape(mix.about)}. Bars: realised share of training tokens; '
-        f"marks: requested.</p>{problem}"
-        f'<div class="box">{tools("mix", count(len(mix.rows), "row"))}<div class="frame" '
-        f'tabindex="0"><table>{columns}<tbody>{body}</tbody></table></div></div>'
+        f"marks: requested.</p>{problem}{boxed('mix', count(len(mix.rows), 'row'), columns, body)}"
     )
 
 

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from html import escape
 
 from cslm_data.auditing.clips import Clip, named_utterances
-from cslm_data.auditing.page_tables import cell, count, find_numbers, head, plain, show, tools
+from cslm_data.auditing.page_tables import (
+    boxed,
+    cell,
+    count,
+    find_numbers,
+    head,
+    plain,
+    show,
+    tools,
+)
 from cslm_data.auditing.results import AuditResult
 
 STATES = ("error", "warning", "info", "skipped", "passed")
@@ -144,10 +153,7 @@ def _examples(result: AuditResult, clips: dict[str, Clip], numbers: dict[str, in
     shown = f"{len(rows):,} of {count(result.count, 'finding')}"
     if len(rows) == result.count:
         shown = count(len(rows), "finding")
-    return (
-        f'<div class="box">{tools("examples", shown)}<div class="frame" tabindex="0">'
-        f"<table>{head(columns, are_numbers)}<tbody>{''.join(body)}</tbody></table></div></div>"
-    )
+    return boxed("examples", shown, head(columns, are_numbers), "".join(body))
 
 
 def _player(clip: Clip, number: int) -> str:

@@ -125,9 +125,14 @@ def table(
         + "</tr>"
         for row in rows
     )
+    return boxed(what, count(len(rows), "row"), head(columns, numbers), body)
+
+
+def boxed(what: str, shown: str, heads: str, body: str) -> str:
+    """A table that scrolls in a frame of its own, under its tools."""
     return (
-        f'<div class="box">{tools(what, count(len(rows), "row"))}<div class="frame" tabindex="0" role="region" aria-label="Table of {what}">'
-        f"<table>{head(columns, numbers)}<tbody>{body}</tbody></table></div></div>"
+        f'<div class="box">{tools(what, shown)}<div class="frame" tabindex="0" role="region" '
+        f'aria-label="Table of {what}"><table>{heads}<tbody>{body}</tbody></table></div></div>'
     )
 
 
