@@ -60,7 +60,8 @@ def cell(value: Any, *, is_number: bool, is_share: bool = False, bar: float | No
         return f'<td class="{kind}">{escape(show(value or None))}</td>'
     if not is_number:
         text = show(value)
-        kind = "text short" if len(text) <= 16 or (text.isascii() and " " not in text) else "text"
+        word = " word" if text.isascii() and " " not in text else ""
+        kind = "text short" if len(text) <= 16 else f"text{word}"
         return f'<td class="{kind}" dir="auto">{escape(text)}</td>'
     drawn = "" if bar is None else f' style="--share:{bar:.3f}"'
     kind = "number" if bar is None else "number bar"
