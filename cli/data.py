@@ -26,6 +26,14 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class Chinese(StrEnum):
+    """Characters that Chinese texts are compared in."""
+
+    KEEP = "keep"
+    SIMPLIFIED = "simplified"
+    TRADITIONAL = "traditional"
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
@@ -70,6 +78,21 @@ def ingest(
             help="Do not open recordings whose rows state duration and sampling rate.",
         ),
     ] = False,
+    numbers: Annotated[
+        bool | None,
+        typer.Option(
+            "--numbers/--no-numbers",
+            help="Compare texts with numbers spelled out. Default: yes; set by the first ingest.",
+            show_default=False,
+        ),
+    ] = None,
+    chinese: Annotated[
+        Chinese | None,
+        typer.Option(
+            help="Compare Chinese texts in these characters. Default: keep; set by the first.",
+            show_default=False,
+        ),
+    ] = None,
     allow_pipes: Annotated[
         bool,
         typer.Option(
@@ -82,7 +105,13 @@ def ingest(
     """Read manifests and corpora into the catalog; what is wrong becomes a row in `rejects`."""
     from cslm_data.corpora import Defaults
     from cslm_data.ingest import ingest as run_ingest
+    from cslm_data.text import TextRules
 
+    rules = None
+    if numbers is not None or chinese is not None:
+        rules = TextRules(
+            numbers=numbers is not False, chinese=chinese.value if chinese else "keep"
+        )
     summary = run_ingest(
         shell.workspace_of(workspace),
         sources,
@@ -92,6 +121,7 @@ def ingest(
         ),
         max_duration_s=max_duration,
         trust_manifest=trust_manifest,
+        text_rules=rules,
     )
     if json:
         tables.print_json(summary)

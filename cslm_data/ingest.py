@@ -22,12 +22,13 @@ from cslm_data.corpora.source import Source, find_source
 from cslm_data.corpora.tables import SUFFIXES
 from cslm_data.errors import NoDataError
 from cslm_data.ingesting.merging import merge_source
-from cslm_data.ingesting.normal_forms import register_normal_forms
+from cslm_data.ingesting.normal_forms import choose_rules, register_normal_forms
 from cslm_data.ingesting.staging import stage_source
 from cslm_data.ingesting.statements import quoted, run_sql
 from cslm_data.languages import check_language
 from cslm_data.orphans import warn_of_orphans
 from cslm_data.progress import progress
+from cslm_data.text import TextRules
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -79,11 +80,13 @@ def ingest(
     defaults: Defaults = Defaults(),  # noqa: B008 - frozen
     max_duration_s: float = DEFAULT_MAX_DURATION_S,
     trust_manifest: bool = False,
+    text_rules: TextRules | None = None,
 ) -> IngestSummary:
     """Read files, folders, or every recognised manifest of folders, into the catalog.
 
     With `trust_manifest`, recordings whose length and sampling rate a row states are not opened:
-    for millions of files, or files that are not here yet.
+    for millions of files, or files that are not here yet. `text_rules` say how texts are compared;
+    None: as the workspace does.
 
     Raises NoDataError when there is nothing to read, UsageError for a path that is not there or an
     unknown format or language, LockedError when another process is writing.
@@ -92,7 +95,7 @@ def ingest(
         check_language(defaults.language, where="--lang")
     sources, unrecognised = _find_sources(list(paths), format)
     with open_catalog(workspace, write=True, doing="cslm-data ingest") as connection:
-        _prepare(connection, workspace)
+        _prepare(connection, workspace, text_rules)
         summaries = [
             _ingest_source(
                 connection,
@@ -109,12 +112,12 @@ def ingest(
     return IngestSummary(sources=tuple(summaries), unrecognised=tuple(unrecognised))
 
 
-def _prepare(connection: Connection, workspace: Workspace) -> None:
+def _prepare(connection: Connection, workspace: Workspace, rules: TextRules | None) -> None:
     """Bound the memory, and define what the queries of ingest call."""
     connection.execute("set memory_limit = ?", [_MEMORY])
     connection.execute("set temp_directory = ?", [str(workspace.root / ".spill.tmp")])
     connection.execute("set preserve_insertion_order = true")
-    register_normal_forms(connection)
+    register_normal_forms(connection, choose_rules(connection, rules))
     run_sql(connection, "ingest_macros", names={"home": quoted(str(Path.home()))})
 
 

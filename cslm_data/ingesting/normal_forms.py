@@ -1,47 +1,74 @@
-"""Normal forms of texts in SQL: functions of a connection that writes the catalog."""
+"""Normal forms of texts in SQL, by the rules of a workspace: those of its first ingest."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import pyarrow as pa
+import pyarrow.compute as pc
 from duckdb import sqltypes
 from duckdb.func import ARROW, SPECIAL
 
 from cslm_data.catalog import Connection
-from cslm_data.text import normalise
+from cslm_data.errors import UsageError
+from cslm_data.settings import build, parse_yaml
+from cslm_data.text import TextRules, normalise_column
+
+_SETTING = "text_rules"
 
 
-def register_normal_forms(connection: Connection) -> None:
+def choose_rules(connection: Connection, given: TextRules | None) -> TextRules:
+    """The rules of a workspace; the first ingest sets them, for keys of sentences must agree.
+
+    Raises UsageError where others are given than the catalog's rows were made with.
+    """
+    stored = read_rules(connection)
+    if stored is None:
+        chosen = given or TextRules()
+        connection.execute(
+            "insert into settings values (?, ?)",
+            [_SETTING, json.dumps(dataclasses.asdict(chosen))],
+        )
+        return chosen
+    if given is not None and given != stored:
+        raise UsageError(
+            f"--numbers, --chinese: this workspace compares texts with numbers "
+            f"{'spelled out' if stored.numbers else 'as they are'} and chinese {stored.chinese!r}; "
+            "leave the options out, or ingest into a new workspace"
+        )
+    return stored
+
+
+def read_rules(connection: Connection) -> TextRules | None:
+    """The rules that a catalog's texts were normalised by; None before the first ingest."""
+    query = "select value from settings where name = ?"
+    for (value,) in connection.execute(query, [_SETTING]).fetchall():
+        return build(TextRules, parse_yaml(value, where="settings"), where="settings")
+    return None
+
+
+def register_normal_forms(connection: Connection, rules: TextRules) -> None:
     """Let SQL call normalise_text(text, language), and normalise_texts of lists of both."""
-    text = sqltypes.VARCHAR
+
+    def one(texts: pa.ChunkedArray, languages: pa.ChunkedArray) -> pa.Array:
+        return normalise_column(texts, pc.fill_null(languages, ""), rules)
+
+    def lists(texts: pa.ChunkedArray, languages: pa.ChunkedArray) -> pa.Array:
+        rows = texts.combine_chunks()
+        of_each = languages.combine_chunks().flatten()
+        values = normalise_column(rows.flatten(), pc.fill_null(of_each, ""), rules)
+        return pa.ListArray.from_arrays(_offsets(rows), values)
+
+    text, texts = sqltypes.VARCHAR, "VARCHAR[]"
     connection.create_function(
-        "normalise_text", _normalise, [text, text], text, type=ARROW, null_handling=SPECIAL
+        "normalise_text", one, [text, text], text, type=ARROW, null_handling=SPECIAL
     )
-    texts = "VARCHAR[]"
-    connection.create_function(
-        "normalise_texts", _normalise_lists, [texts, texts], texts, type=ARROW
-    )
-
-
-def _normalise(texts: pa.ChunkedArray, languages: pa.ChunkedArray) -> pa.Array:
-    values = [
-        None if text is None else normalise(text, language)
-        for text, language in zip(texts.to_pylist(), languages.to_pylist(), strict=True)
-    ]
-    return pa.array(values, pa.string())
-
-
-def _normalise_lists(texts: pa.ChunkedArray, languages: pa.ChunkedArray) -> pa.Array:
-    lists = texts.combine_chunks()
-    of_each = languages.combine_chunks()
-    values = _normalise(pa.chunked_array([lists.flatten()]), pa.chunked_array([of_each.flatten()]))
-    return pa.ListArray.from_arrays(_offsets(lists), values, mask=lists.is_null())
+    connection.create_function("normalise_texts", lists, [texts, texts], texts, type=ARROW)
 
 
 def _offsets(lists: pa.ListArray) -> pa.Array:
     """Offsets into the flattened values, which begin with those of the first list."""
-    import pyarrow.compute as pc
-
     lengths = pc.fill_null(pc.list_value_length(lists), 0)
-    return pa.concat_arrays(
-        [pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())]
-    )
+    ends = pc.cumulative_sum(lengths).cast(pa.int32())
+    return pa.concat_arrays([pa.array([0], pa.int32()), ends])

@@ -16,7 +16,9 @@ from cslm_data.catalog import open_catalog
 from cslm_data.corpora import Defaults, guess_format
 from cslm_data.corpora.lines import read_lines
 from cslm_data.corpora.source import find_source
+from cslm_data.errors import UsageError
 from cslm_data.ingest import IngestSummary, ingest
+from cslm_data.text import TextRules, text_key
 from cslm_data.workspace import Workspace
 
 
@@ -319,3 +321,23 @@ def test_no_manifest_is_mistaken_for_another(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.jsonl"
         path.write_text(line + "\n", encoding="utf-8")
         assert guess_format(find_source(path)) == name
+
+
+# ------------------------------------------------------------------------------------- normal forms
+def test_the_first_ingest_says_how_a_workspace_compares_texts(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    pair: dict[str, object] = {"src_lang": "en", "tgt_lang": "zh", "src": "23 cats", "tgt": "漢字"}
+    write_rows(tmp_path / "a.jsonl", [pair])
+    write_rows(tmp_path / "b.jsonl", [{**pair, "tgt": "汉字"}])
+    write_rows(tmp_path / "talk.jsonl", [{"prompt": "23 cats", "response": "x", "language": "en"}])
+    rules = TextRules(chinese="simplified")
+    ingest(workspace, [tmp_path / "a.jsonl"], text_rules=rules)
+    ingest(workspace, [tmp_path / "b.jsonl", tmp_path / "talk.jsonl"])
+    keys = "select count(distinct src_key), count(distinct tgt_key) from bitext"
+    assert query(workspace, keys) == [(1, 1)]
+    expected = text_key("twenty three cats", "en")
+    assert query(workspace, "select distinct src_key from bitext") == [(expected,)]
+    assert query(workspace, "select turns[1].text_key from dialogues") == [(expected,)]
+    with pytest.raises(UsageError, match="into a new workspace"):
+        ingest(workspace, [tmp_path / "b.jsonl"], text_rules=TextRules(numbers=False))
