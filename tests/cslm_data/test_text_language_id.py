@@ -126,6 +126,7 @@ measure_texts(Workspace(Path(sys.argv[1])), threads=1, texts_per_part=20)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_between_parts_loses_and_repeats_nothing(workspace) -> None:
     rows = [("de", f"{GERMAN} Nummer {i}.", "en", f"{ENGLISH} Number {i}.") for i in range(1500)]
     fill(workspace, rows)
