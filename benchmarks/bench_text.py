@@ -20,7 +20,8 @@ BAR = 8.0
 def make_transcripts(num_rows: int) -> list[str]:
     """Sentences of three to fourteen words with capitals, commas and apostrophes."""
     draw = random.Random(0)
-    words = "the train isn't late today because nobody's bridge over old rivers was closed".split()
+    sentence = "the train isn't late today because nobody's bridge over old rivers was closed"
+    words = sentence.split()
     return [
         f"{', '.join(draw.choices(words, k=draw.randrange(1, 3)))} "
         f"{' '.join(draw.choices(words, k=draw.randrange(2, 12)))}.".capitalize()
