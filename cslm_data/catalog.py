@@ -17,6 +17,7 @@ import duckdb
 
 from cslm_data.errors import CorruptArtefactError, LockedError, MissingArtefactError
 from cslm_data.storage import Folder, RemoteFolder, require_units_folder, units_folder
+from cslm_data.text.scripts import fill_scripts
 from cslm_data.workspace import Workspace, remove_leftovers
 
 Connection = duckdb.DuckDBPyConnection
@@ -197,6 +198,7 @@ def _make_views(connection: Connection, workspace: Workspace) -> None:
     for name, scan in scans.items():
         text = text.replace("{" + name + "}", scan)
     connection.execute(text)
+    connection.execute(fill_scripts(read_sql("text_scripts")))
 
 
 def _scan_units(connection: Connection, units: Folder) -> str:

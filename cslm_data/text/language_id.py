@@ -95,8 +95,8 @@ def detect_languages(
     """The most likely of `candidates` for each text, and its confidence.
 
     `expected` says what each text is said to be in: where a quick look confirms it, no closer one
-    follows. `threads`: 1, or None for all cores that the process may use. Candidates that the detector
-    does not know are left out. Source: lingua, n-gram models; they come with the package.
+    follows. `threads`: 1, or None for all cores that the process may use. Candidates that the
+    detector does not know are left out. Source: lingua, n-gram models that come with the package.
     """
     usable = frozenset(map(_alias, candidates)) & known_languages()
     heads = [text[:MAX_CHARACTERS] for text in texts]

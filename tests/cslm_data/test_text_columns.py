@@ -42,6 +42,7 @@ def test_a_column_is_what_its_rows_are(rows, rules) -> None:
     assert normalise_column(texts, languages, rules).to_pylist() == one_by_one(rows, rules)
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_alone_and_between_letters() -> None:
     characters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
     for before, after in [("", ""), ("a", "'b")]:
