@@ -87,14 +87,14 @@ grams as (
 ),
 
 compared as (
-    select later_id, earlier_id, language, text, other_text, len(list_intersect(own, other)) as both, len(own) + len(other) as total
+    select later_id, earlier_id, language, text, other_text, len(list_intersect(own, other)) as common, len(own) + len(other) as total
     from grams
 ),
 
 alike as (
-    select *, round(both / (total - both), 3) as similarity
+    select *, round(common / (total - common), 3) as similarity
     from compared
-    where both >= 0.8 * (total - both)
+    where common >= 0.8 * (total - common)
 )
 
 select distinct on (later_id)

@@ -33,6 +33,7 @@ select
     [utt_id, other.utt_id] as utt_ids,
 from ordered
 where
-    least(end_s, other.end_s) - offset_s > greatest(0.3, 0.1 * least(duration_s, other.duration_s))
+    other is not null
+    and least(end_s, other.end_s) - offset_s > greatest(0.3, 0.1 * least(duration_s, other.duration_s))
     and (offset_s, duration_s) <> (other.offset_s, other.duration_s)
 order by audio, offset_s, end_s, utt_id;
