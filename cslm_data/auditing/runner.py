@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import tempfile
 import time
@@ -173,14 +174,19 @@ def _read(connection: Connection, audit: Audit, limit: int) -> AuditResult:
         f'"{_quoted(name)}"'
         for name, kind in columns.items()
     )
-    examples = connection.execute(f"select {shown} from finding order by rowid limit {limit}")
+    rows = connection.execute(f"select {shown} from finding order by rowid limit {limit}").fetchall()
     return _result(
         audit,
         columns=tuple(columns),
-        examples=examples.fetchall(),
+        examples=[tuple(_finite(value) for value in row) for row in rows],
         count=int(scalar(connection, "select count(*) from finding")),
         hours=_hours(connection, columns),
     )
+
+
+def _finite(value: Any) -> Any:
+    """Infinities and NaN as None: JSON has no word for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _quoted(name: str) -> str:

@@ -58,15 +58,18 @@ case
     else character_grams(bare, 13)
 end;
 
--- Pieces of 20 units, as hashes: those that begin with two units whose hash is a multiple of 8, and that
--- hold at least 6 different ones.
+-- Pieces of 20 units, as hashes: one in eight, those whose first two units have a hash that says so.
 create or replace temp macro unit_grams(units) as
 list_transform(
-    list_filter(
-        range(1, greatest(len(units) - 18, 1)),
-        lambda i: hash(units[i], units[i + 1]) % 8 = 0 and len(list_distinct(units[i:i + 19])) >= 6
-    ),
+    list_filter(range(1, greatest(len(units) - 18, 1)), lambda i: hash(units[i], units[i + 1]) % 8 = 0),
     lambda i: hash(units[i:i + 19])
+);
+
+-- For each of these pieces, how many different units it holds.
+create or replace temp macro unit_gram_kinds(units) as
+list_transform(
+    list_filter(range(1, greatest(len(units) - 18, 1)), lambda i: hash(units[i], units[i + 1]) % 8 = 0),
+    lambda i: list_unique(units[i:i + 19])
 );
 
 -- One row per task of the recipe and language or pair of languages of --langs.

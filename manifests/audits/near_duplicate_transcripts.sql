@@ -11,8 +11,8 @@
 -- the text, about 97 % of the pairs at 0.8, nearly all above. Short sentences are left out.
 with sentences as (
     select
+        hash(language, text_key) as sentence,
         language,
-        text_key,
         min(utt_id) as utt_id,
         min(text_norm) as text,
         if(is_unspaced(language), 3, 5) as size,
@@ -22,13 +22,13 @@ with sentences as (
 ),
 
 sketches as (
-    select language, utt_id, list_sort(list_distinct(character_grams(text, size)))[1:4] as low
+    select language, sentence, list_sort(character_grams(text, size))[1:4] as low
     from sentences
 ),
 
-bands as (
+bands as materialized (
     select
-        utt_id,
+        sentence,
         unnest([
             hash(language, low[1], low[2]),
             hash(language, low[1], low[3]),
@@ -38,11 +38,10 @@ bands as (
             hash(language, low[3], low[4]),
         ]) as band,
     from sketches
-    where len(low) = 4
 ),
 
 shared as (
-    select band, min(utt_id) as first_id
+    select band, min(sentence) as first_one
     from bands
     group by band
     having count(*) > 1
@@ -50,32 +49,38 @@ shared as (
 
 met as (
     select
-        bands.utt_id,
-        shared.first_id,
-        lag(bands.utt_id) over (partition by bands.band order by sentences.text, bands.utt_id) as next_id,
+        bands.sentence,
+        shared.first_one,
+        lag(bands.sentence) over (partition by bands.band order by sentences.text) as next_one,
     from bands
     inner join shared using (band)
-    inner join sentences using (utt_id)
+    inner join sentences using (sentence)
 ),
 
 pairs as (
-    select greatest(utt_id, first_id) as later_id, least(utt_id, first_id) as earlier_id
+    select greatest(sentence, first_one) as one, least(sentence, first_one) as other
     from met
-    where utt_id <> first_id
+    where sentence <> first_one
     union
-    select greatest(utt_id, next_id) as later_id, least(utt_id, next_id) as earlier_id
+    select greatest(sentence, next_one) as one, least(sentence, next_one) as other
     from met
-    where next_id is not null and next_id <> utt_id
+    where next_one is not null and next_one <> sentence
 ),
 
 candidates as (
-    select pairs.later_id, pairs.earlier_id, later.language, later.text, earlier.text as other_text, later.size
+    select
+        greatest(one.utt_id, other.utt_id) as later_id,
+        least(one.utt_id, other.utt_id) as earlier_id,
+        one.language,
+        if(one.utt_id > other.utt_id, one.text, other.text) as text,
+        if(one.utt_id > other.utt_id, other.text, one.text) as other_text,
+        one.size,
     from pairs
-    inner join sentences as later on pairs.later_id = later.utt_id
-    inner join sentences as earlier on pairs.earlier_id = earlier.utt_id
+    inner join sentences as one on pairs.one = one.sentence
+    inner join sentences as other on pairs.other = other.sentence
     where
-        least(len(later.text), len(earlier.text)) >= 0.75 * greatest(len(later.text), len(earlier.text))
-        and later.text <> earlier.text
+        least(len(one.text), len(other.text)) >= 0.75 * greatest(len(one.text), len(other.text))
+        and one.text <> other.text
 ),
 
 grams as (
