@@ -71,9 +71,7 @@ def audit(
             help="Folder of .sql files to run too; one named like a shipped audit replaces it."
         ),
     ] = None,
-    only: Annotated[
-        bool, typer.Option("--only", help="Run the audits of --audits alone.")
-    ] = False,
+    only: Annotated[bool, typer.Option("--only", help="Run the audits of --audits alone.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Examples to keep of each.")] = 20,
     html: Annotated[
         Path | None, typer.Option(help="Write the report page to this file.", show_default=False)

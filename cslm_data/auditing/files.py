@@ -1,4 +1,4 @@
-"""Audits as they lie on disk: `.sql` files with a header of named fields, shipped or a user's own."""
+"""Audits as they lie on disk: `.sql` files with a header of fields, shipped or a user's own."""
 
 from __future__ import annotations
 

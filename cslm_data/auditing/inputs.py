@@ -75,7 +75,11 @@ def fill_benchmark(connection: Connection, against: str) -> None:
         connection.execute(
             "insert into benchmark_texts select id, text from texts where corpus = ?", [against]
         )
-    for table, key in (("utterances", "utt_id"), ("bitext", "pair_id"), ("dialogues", "dialogue_id")):
+    for table, key in (
+        ("utterances", "utt_id"),
+        ("bitext", "pair_id"),
+        ("dialogues", "dialogue_id"),
+    ):
         connection.execute(
             f"insert into benchmark_own select ?, {key} from {table} where {column} = ?",
             [table, value],
@@ -85,7 +89,7 @@ def fill_benchmark(connection: Connection, against: str) -> None:
 def _fill_from_file(connection: Connection, source: Source) -> None:
     if source.is_folder or source.suffix not in (*SUFFIXES, ".txt"):
         raise UsageError(
-            f"--against {source.uri}: give a .jsonl, .json, .csv, .tsv or .txt file; anything else: "
+            f"--against {source.uri}: give a .jsonl, .json, .csv, .tsv or .txt file; or "
             "ingest it as a corpus, then name the corpus"
         )
     num_texts = num_unreadable = 0

@@ -170,11 +170,14 @@ def _read(connection: Connection, audit: Audit, limit: int) -> AuditResult:
     described = connection.execute("describe finding").fetchall()
     columns = {str(name): str(kind) for name, kind, *_ in described}
     shown = ", ".join(
-        f'list_slice("{_quoted(name)}", 1, {_LONGEST_LIST})' if kind.endswith("[]") else
-        f'"{_quoted(name)}"'
+        f'list_slice("{_quoted(name)}", 1, {_LONGEST_LIST})'
+        if kind.endswith("[]")
+        else f'"{_quoted(name)}"'
         for name, kind in columns.items()
     )
-    rows = connection.execute(f"select {shown} from finding order by rowid limit {limit}").fetchall()
+    rows = connection.execute(
+        f"select {shown} from finding order by rowid limit {limit}"
+    ).fetchall()
     return _result(
         audit,
         columns=tuple(columns),

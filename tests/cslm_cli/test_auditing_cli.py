@@ -24,7 +24,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows: list[dict[str, object]] = []
     for index in range(3):
         write_tone(folder / f"{index}.wav", seconds=1.0, hz=200 + 100 * index)
-        text = f"{'first second third'.split()[index]} [noise] of these"
+        text = f"{('first', 'second', 'third')[index]} [noise] of these"
         row = {"id": f"u{index}", "audio": f"{index}.wav", "text": text, "language": "en"}
         rows.append(row | {"license": "CC BY-NC 4.0"})
     write_rows(folder / "speech.jsonl", rows)

@@ -23,14 +23,15 @@ TOKENIZER = "mfcc-100-0123456789ab"
 NUM_UNITS = 100
 FRAME_RATE_HZ = 50
 UNITS_PER_S = 25
-WORDS = """
+_WORDS = """
     acorn basket candle dolphin engine feather garden harbour island jacket kettle lantern meadow
     needle orchard pepper quarry river saddle temple umbrella valley window yellow zebra bottle
     copper desert eleven forest guitar hammer insect jungle kitten ladder magnet narrow oyster
     pocket ribbon silver tunnel useful velvet walnut anchor butter cotton dragon emerald falcon
     glacier honest idle jester kernel lemon mirror nectar olive parrot quilt rocket spider thunder
     urchin violin whisper yonder zigzag amber breeze cactus dagger ember fossil gentle hollow
-""".split()
+"""
+WORDS = _WORDS.split()
 CHARACTERS = (
     "天地人日月山水火木金石田土雨风云电雪花草树林鸟鱼虫马牛羊狗猫米面茶酒饭菜肉果刀车船门窗"
     "床灯书笔纸画歌舞红黄蓝白黑大小多少高低长短新旧好坏冷热快慢前后左右上下东西南北春夏秋冬"
@@ -134,7 +135,7 @@ def build(workspace: Workspace, corpus: Corpus) -> Workspace:
     _write_units(workspace, corpus, spoken)
     _write_languages(workspace, corpus, texts)
     recipe = corpus.folder / "recipe.yaml"
-    source = '{task: asr, weight: 1, where: "utt_id like \'en-%\'"}'
+    source = "{task: asr, weight: 1, where: \"utt_id like 'en-%'\"}"
     recipe.write_text(f"stage: pretrain\nsources: [{source}]\n")
     build_mix(workspace, languages=["en"], recipe=recipe, name="mix")
     return workspace
@@ -220,9 +221,7 @@ def _write_units(workspace, corpus, spoken):
 
 
 def _write_languages(workspace, corpus, texts):
-    rows = [
-        (text, language, corpus.detected.get(text, language), 0.99) for text, language in texts
-    ]
+    rows = [(text, language, corpus.detected.get(text, language), 0.99) for text, language in texts]
     workspace.text_languages.mkdir()
     path = workspace.text_languages / "part-0.parquet"
     with duckdb.connect() as db:

@@ -69,8 +69,8 @@ def test_every_shipped_audit_runs_on_a_catalog_of_nothing(workspace: Workspace) 
 def test_a_header_may_go_on_in_lines_that_begin_with_two_spaces() -> None:
     audit = parse_audit(
         "mine",
-        "-- title: Some:thing\r\n-- severity: info\r\n-- why: It\r\n--   goes on.\r\n--    And on.\r\n"
-        "-- fix: Do.\r\n-- needs: units, mix\r\n\r\n-- A comment.\r\nselect 1\r\n",
+        "-- title: Some:thing\r\n-- severity: info\r\n"
+        "-- why: It\r\n--   goes on.\r\n--    And on.\r\n-- fix: Do.\r\n-- needs: units, mix\r\n\r\n-- A comment.\r\nselect 1\r\n",
         where="mine.sql",
     )
     assert (audit.title, audit.severity) == ("Some:thing", "info")
@@ -116,7 +116,10 @@ def test_a_broken_audit_is_named_and_hides_no_other(
     filled: Workspace, tmp_path: Path, body: str, message: str
 ) -> None:
     broken, good = run_own(
-        filled, tmp_path / "mine", broken=HEADER + body, good=HEADER + "select utt_id from utterances"
+        filled,
+        tmp_path / "mine",
+        broken=HEADER + body,
+        good=HEADER + "select utt_id from utterances",
     )
     assert broken.failed
     assert str(tmp_path / "mine" / "broken.sql") in (broken.skipped or "")
@@ -203,7 +206,13 @@ def test_what_is_not_there_is_said(filled: Workspace, tmp_path: Path) -> None:
 
 
 def test_an_audit_that_cannot_be_asked_yet_says_what_to_run_first(filled: Workspace) -> None:
-    names = ["clipped_audio", "constant_units", "mix_keys", "licences_forbid_use", "too_little_data"]
+    names = [
+        "clipped_audio",
+        "constant_units",
+        "mix_keys",
+        "licences_forbid_use",
+        "too_little_data",
+    ]
     results = run_audits(filled, names=names)
     assert [r.count for r in results] == [0] * 5
     assert not any(result.failed for result in results)
@@ -216,7 +225,9 @@ def test_findings_larger_than_memory_go_to_disk_and_leave_nothing(
     filled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "_MEMORY_BYTES", 64 << 20)
-    body = "select md5(i::varchar) as text, 'u1' as utt_id from range(3000000) as r (i) order by text"
+    body = (
+        "select md5(i::varchar) as text, 'u1' as utt_id from range(3000000) as r (i) order by text"
+    )
     before = sorted(path.name for path in filled.root.iterdir())
     [result] = run_own(filled, tmp_path / "a", big=HEADER + body)
     assert (result.skipped, result.count) == (None, 3_000_000)

@@ -1,4 +1,4 @@
-"""Every fault that an audit looks for, planted in a known number: found exactly, and nothing else."""
+"""Every fault that an audit looks for, planted: found exactly, and nothing else is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ create temp view if not exists text_scripts as
 select
     table_name, id, field, corpus, language,
     len(regexp_replace(text, '[^\\p{L}]', '', 'g')) as letters,
-    len(regexp_replace(text, if(language = 'zh', '[^\\p{L}]|\\p{Han}', '[^\\p{L}]|\\p{Latin}'), '', 'g')) as outside,
+    if(language = 'zh', '[^\\p{L}]|\\p{Han}', '[^\\p{L}]|\\p{Latin}') as inside,
+    len(regexp_replace(text, inside, '', 'g')) as outside,
     outside / greatest(letters, 1) as share_outside,
 from texts
 """
@@ -167,9 +168,7 @@ def plant_splits(corpus, expected):
 
     audio = corpus.sound("long", 12.0)
     for name, offset, seconds in (("0", 0, 3), ("1", 2, 3), ("2", 5.1, 3), ("3", 8, 3)):
-        corpus.speak(
-            f"segment-{name}", words(rng, 6), audio=audio, offset=offset, duration=seconds
-        )
+        corpus.speak(f"segment-{name}", words(rng, 6), audio=audio, offset=offset, duration=seconds)
     expected["overlapping_segments"] = [("segment-1", "segment-0")]
 
 
@@ -336,15 +335,15 @@ def enough(workspace, *, hours, rows):
         for language in ("en", "zh"):
             db.execute(
                 "insert into all_utterances select $l || i, 'c', '/' || $l || i || '.wav', 0, "
-                "$s / $n, 16000, 1, $l, 's', 't' || i, 't' || i, i, 'human', 'CC0', null, 'v' || i, "
-                "i, 'src', 'src:' || i, i from range($n) as r (i)",
+                "$s / $n, 16000, 1, $l, 's', 't' || i, 't' || i, i, 'human', 'CC0', null, "
+                "'v' || i, i, 'src', 'src:' || i, i from range($n) as r (i)",
                 {"l": language, "s": hours * 3600, "n": rows},
             )
             for kind, spoken in (("ins", None), ("chat", "u")):
                 db.execute(
                     "insert into all_dialogues select $k || $l || i, 'd', null, $l, list_transform("
-                    "['user', 'assistant'], lambda role: {'role': role, 'language': $l, 'text': 't', "
-                    "'text_key': 1, 'audio': null, 'offset_s': 0, 'speaker': null, "
+                    "['user', 'assistant'], lambda role: {'role': role, 'language': $l, "
+                    "'text': 't', 'text_key': 1, 'audio': null, 'offset_s': 0, 'speaker': null, "
                     "'utt_id': if($u is null, null, $l || i)}), 'CC0', null, i, 'src', 'src:1', i "
                     "from range($n) as r (i)",
                     {"k": kind, "l": language, "u": spoken, "n": rows},
@@ -364,9 +363,9 @@ def test_too_little_data_is_said_of_each_task_of_the_recipe(tmp_path):
         [result] = run_audits(full, names=["too_little_data"], languages=languages, stage=stage)
         assert (result.skipped, result.count) == (None, 0 if stage == "pretrain" else 4)
     # Dialogues of one language each: nobody answers in the other one.
-    assert {
-        (row["task"], row["language"], row["answer_language"]) for row in result.records()
-    } == {(task, *pair) for task in ("s2s", "t2s") for pair in (("en", "zh"), ("zh", "en"))}
+    assert {(row["task"], row["language"], row["answer_language"]) for row in result.records()} == {
+        (task, *pair) for task in ("s2s", "t2s") for pair in (("en", "zh"), ("zh", "en"))
+    }
 
     thin = enough(Workspace(tmp_path / "thin"), hours=0.9, rows=999)
     [result] = run_audits(thin, names=["too_little_data"], languages=languages)
