@@ -70,7 +70,8 @@ def test_a_header_may_go_on_in_lines_that_begin_with_two_spaces() -> None:
     audit = parse_audit(
         "mine",
         "-- title: Some:thing\r\n-- severity: info\r\n"
-        "-- why: It\r\n--   goes on.\r\n--    And on.\r\n-- fix: Do.\r\n-- needs: units, mix\r\n\r\n-- A comment.\r\nselect 1\r\n",
+        "-- why: It\r\n--   goes on.\r\n--    And on.\r\n-- fix: Do.\r\n"
+        "-- needs: units, mix\r\n\r\n-- A comment.\r\nselect 1\r\n",
         where="mine.sql",
     )
     assert (audit.title, audit.severity) == ("Some:thing", "info")
