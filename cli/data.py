@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +24,14 @@ class Output(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class Chinese(StrEnum):
+    """Characters that Chinese texts are compared in."""
+
+    KEEP = "keep"
+    SIMPLIFIED = "simplified"
+    TRADITIONAL = "traditional"
 
 
 @app.command()
@@ -49,7 +57,9 @@ def demo(
 
 @app.command()
 def ingest(
-    sources: Annotated[list[Path], typer.Argument(help="Manifests, or folders of manifests.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Manifests, corpora, folders of manifests; paths or URLs.")
+    ],
     workspace: WorkspaceOption = None,
     format: Annotated[
         str | None, typer.Option("--format", help="Read as this format instead of guessing.")
@@ -61,19 +71,57 @@ def ingest(
     max_duration: Annotated[
         float, typer.Option(min=0.1, help="Longest utterance, in seconds.")
     ] = 60.0,
+    trust_manifest: Annotated[
+        bool,
+        typer.Option(
+            "--trust-manifest",
+            help="Do not open recordings whose rows state duration and sampling rate.",
+        ),
+    ] = False,
+    numbers: Annotated[
+        bool | None,
+        typer.Option(
+            "--numbers/--no-numbers",
+            help="Compare texts with numbers spelled out. Default: yes; set by the first ingest.",
+            show_default=False,
+        ),
+    ] = None,
+    chinese: Annotated[
+        Chinese | None,
+        typer.Option(
+            help="Compare Chinese texts in these characters. Default: keep; set by the first.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_pipes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pipes", help="Run the commands that a wav.scp holds, once; else refused."
+        ),
+    ] = False,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:
-    """Read manifests into the catalog; what is wrong becomes a row in `rejects`."""
+    """Read manifests and corpora into the catalog; what is wrong becomes a row in `rejects`."""
     from cslm_data.corpora import Defaults
     from cslm_data.ingest import ingest as run_ingest
+    from cslm_data.text import TextRules
 
+    rules = None
+    if numbers is not None or chinese is not None:
+        rules = TextRules(
+            numbers=numbers is not False, chinese=chinese.value if chinese else "keep"
+        )
     summary = run_ingest(
         shell.workspace_of(workspace),
         sources,
         format=format,
-        defaults=Defaults(corpus=corpus, language=lang, license=license, split=split),
+        defaults=Defaults(
+            corpus=corpus, language=lang, license=license, split=split, allow_pipes=allow_pipes
+        ),
         max_duration_s=max_duration,
+        trust_manifest=trust_manifest,
+        text_rules=rules,
     )
     if json:
         tables.print_json(summary)
@@ -91,11 +139,13 @@ def ingest(
         tables.print_table(
             ["source", *columns],
             [
-                (Path(s.source).name, s.format, s.num_rows, s.added, s.changed)
+                (PurePosixPath(s.source).name, s.format, s.num_rows, s.added, s.changed)
                 + (s.unchanged, s.removed, s.linked, s.rejected)
                 for s in summary.sources
             ],
         )
+        if format is None:
+            typer.echo("formats were guessed from names and first rows; --format says otherwise")
         for path in summary.unrecognised:
             typer.echo(f"not recognised, left alone: {path}")
     shell.check_reject_rate(summary.num_rejected, summary.num_rows, max_reject_rate, "ingest")

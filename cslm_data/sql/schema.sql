@@ -2,6 +2,12 @@
 -- views.sql. `all_*` hold everything that was ingested; the views `utterances`, `bitext` and `dialogues`
 -- leave out what was moved out by filter or dedup.
 
+-- What holds for the workspace as a whole: `text_rules`, how texts are brought to their comparable form.
+create table if not exists settings (
+    "name" varchar not null,
+    "value" varchar not null,
+);
+
 -- One row per manifest that was read.
 create table if not exists sources (
     source_uri varchar not null,
