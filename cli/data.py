@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import converters, listen, quality, shell, tables, tokenizers, units
+from cslm_cli import auditing, converters, listen, quality, shell, tables, tokenizers, units
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ units.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)
+auditing.register(app)
 
 
 @app.command("build-mix")
@@ -246,57 +247,6 @@ def sql(
         writer.writerows(answer.rows)
     else:
         tables.print_table(answer.columns, answer.rows, exact=True)
-
-
-@app.command()
-def audit(
-    names: Annotated[list[str] | None, typer.Argument(help="Audits. Default: all.")] = None,
-    workspace: WorkspaceOption = None,
-    audits: Annotated[
-        Path | None, typer.Option(help="Folder of .sql files to run instead of the shipped ones.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to print of each.")] = 20,
-    json: JsonOption = False,
-) -> None:
-    """Run the audits. Exits with 1 when a `check_*` finds something."""
-    from cslm_data.audit import run_audits
-
-    results = run_audits(shell.workspace_of(workspace), folder=audits, names=names or [])
-    if json:
-        tables.print_json(
-            [
-                {"name": r.name, "severity": r.severity, "title": r.title, "failed": r.failed}
-                | {"rows": r.answer.records()}
-                for r in results
-            ]
-        )
-    else:
-        for result in results:
-            rows = result.answer.rows
-            if result.severity != "info" and not rows:
-                continue
-            tables.print_table(
-                result.answer.columns, rows[:limit], title=f"{result.name}: {result.title}"
-            )
-            if len(rows) > limit:
-                typer.echo(f"… and {len(rows) - limit} more; see --limit, --json")
-            if result.severity != "info":
-                typer.echo(result.advice)
-        kinds = ("check", "warn")
-        tables.print_table(
-            ["audit", "rows", "result"],
-            [
-                (
-                    r.name,
-                    len(r.answer.rows),
-                    "FAILED" if r.failed else "look" if r.answer.rows else "ok",
-                )
-                for r in results
-                if r.severity in kinds
-            ],
-        )
-    if any(result.failed for result in results):
-        raise typer.Exit(shell.EXIT_FINDING)
 
 
 @app.command()

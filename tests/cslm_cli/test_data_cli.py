@@ -84,16 +84,6 @@ def test_too_many_rejects_end_with_an_error_unless_they_are_allowed(
     assert rows.stdout == "key,reason\nu0,missing\n"
 
 
-def test_a_failing_check_shows_in_the_exit_code(corpus: Path, tmp_path: Path) -> None:
-    where = tmp_path / "ws"
-    assert cslm_data("ingest", corpus, workspace=where).returncode == 0
-    audits = tmp_path / "audits"
-    audits.mkdir()
-    (audits / "check_text.sql").write_text("-- Texts.\nselect utt_id from utterances")
-    assert cslm_data("audit", workspace=where).returncode == 0
-    assert cslm_data("audit", "--audits", audits, workspace=where).returncode == 1
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 3 MB, mounted for the test."""

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from small_files import write_rows, write_tone
 
-from cslm_data.audit import run_audits
 from cslm_data.catalog import open_catalog
-from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
+from cslm_data.errors import NoDataError, UsageError
 from cslm_data.ingest import ingest
 from cslm_data.lookup import find_row
 from cslm_data.query import run_query
@@ -91,33 +90,6 @@ def test_sql_in_a_value_is_a_value(filled: Workspace) -> None:
     key = "'; drop table utterances; --"
     answer = run_query(filled, "from utterances where utt_id = $key", parameters={"key": key})
     assert answer.rows == []
-
-
-def test_every_shipped_audit_runs_and_says_what_it_asks(filled: Workspace) -> None:
-    results = run_audits(filled)
-    assert [r.name for r in results if r.failed] == []
-    assert all(result.title and result.advice for result in results)
-    found = {result.name: result.answer.rows for result in results}
-    assert found["hours"] == [("c", "en", 1, 0, 1, round(0.5 / 3600, 4))]
-    assert found["warn_control_text"] == [("u", "c", "It's <sosp>!")]
-
-
-def test_a_check_of_ones_own_fails_when_it_returns_a_row(filled: Workspace, tmp_path: Path) -> None:
-    folder = tmp_path / "audits"
-    folder.mkdir()
-    (folder / "check_none.sql").write_text(
-        "-- Nothing. One row per x.\n-- Do.\nselect 1 where false"
-    )
-    (folder / "check_some.sql").write_text("-- Something.\nselect 1 as one")
-    (folder / "info.sql").write_text("select 2 as two")
-    results = run_audits(filled, folder=folder)
-    assert [(r.name, r.severity, r.title, r.failed) for r in results] == [
-        ("check_none", "check", "Nothing", False),
-        ("check_some", "check", "Something", True),
-        ("info", "info", "info", False),
-    ]
-    with pytest.raises(MissingArtefactError, match="check_none, check_some, info"):
-        run_audits(filled, folder=folder, names=["check_other"])
 
 
 def test_a_key_finds_its_row_in_whichever_table_it_is(filled: Workspace) -> None:

@@ -1,5 +1,11 @@
--- Units out of their vocabulary, equal neighbours, or durations that do not add up. One row per utterance.
--- Such a part was damaged or written by something else: delete it and run cslm-data quantize again.
+-- title: Units out of their vocabulary, or that do not add up
+-- severity: error
+-- why: A unit beyond the codebook, equal neighbours' durations lost, frames that do not sum up: such a
+--   part was damaged, or written by something else.
+-- fix: Delete the part in units/ and run cslm-data quantize again.
+-- needs: units
+
+-- One row per utterance and speech tokenizer.
 select
     units.tokenizer_id,
     units.utt_id,
