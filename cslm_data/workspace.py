@@ -81,6 +81,13 @@ class Workspace:
         """Training runs, a folder each."""
         return self.root / "runs"
 
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that views read files of."""
+        return (
+            *(self.tokenizers, self.units, self.measures, self.text_languages, self.alignments),
+            *(self.mixes, self.rejects, self.runs),
+        )
+
     @contextlib.contextmanager
     def lock(self, name: str, doing: str) -> Iterator[None]:
         """Hold the lock `name` for this process; it vanishes with the process, also after kill -9.

@@ -36,6 +36,7 @@ from cslm_data.samples import (
     source_hash,
 )
 from cslm_data.shards import encode_sample
+from cslm_data.statements import parse_predicate
 from cslm_data.templates import choose_wording, literals, wordings
 from cslm_data.text_tokenizer import TextTokenizer
 
@@ -206,7 +207,8 @@ def read_turns(column: Any) -> list[list[SourceTurn]]:
     """Turns of each row of an Arrow column; units are views of its memory."""
     offsets = column.offsets.to_numpy()
     flat = column.values
-    values = {name: flat.field(name).to_pylist() for name in ("role", "language", "text", "words")}
+    names = ("role", "language", "text", "words", "excluded")
+    values = {name: flat.field(name).to_pylist() for name in names}
     units = _lists(flat.field("units"))
     durations = _lists(flat.field("durations"))
 
@@ -219,6 +221,7 @@ def read_turns(column: Any) -> list[list[SourceTurn]]:
             units=units[index],
             durations=durations[index],
             words=None if words is None else tuple(Word(**word) for word in words),
+            excluded=values["excluded"][index],
         )
 
     return [
@@ -250,15 +253,18 @@ def _query(
         values["tokenizer_id"] = tokenizer_id
     if name == "mix_chat":
         values["spoken"] = source.task == "s2s"
-    text = read_sql(name).replace("({where})", f"({source.where or 'true'})")
+    where = f"recipe: sources[{source.rule}].where"
+    chosen = "true" if source.where is None else parse_predicate(source.where, where=where).text
+    text = read_sql(name).replace("({where})", f"({chosen})")
     try:
         result: Any = connection.sql(text, params=values)
-    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+    except (
+        *(duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException),
+        duckdb.PermissionException,
+    ) as error:
         if source.where is None:
             raise
-        raise UsageError(
-            f"recipe: sources[{source.rule}].where {source.where!r}: {error}"
-        ) from None
+        raise UsageError(f"{where} {source.where!r}: {error}") from None
     with result.to_arrow_reader(_BATCH_ROWS) as reader:
         yield reader
 
