@@ -248,8 +248,11 @@ def _local_path(uri: str) -> Path | None:
 
 
 def _check_local(uri: str, path: Path) -> None:
-    if not path.is_file():
-        where = "not a file" if path.exists() else "no such file"
+    try:
+        where = "" if path.is_file() else "not a file" if path.exists() else "no such file"
+    except (OSError, ValueError) as error:  # a name that no file can have
+        where = _first_line(error)
+    if where:
         raise AudioError("missing", f"{uri}: {where}; correct the path in the manifest")
     if path.stat().st_size == 0:
         raise AudioError("empty", f"{uri}: the file has no bytes; fetch it again")

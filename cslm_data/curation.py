@@ -16,7 +16,6 @@ import duckdb
 from cslm_data.catalog import Connection, confine, open_catalog, read_sql, scalar
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
 from cslm_data.statements import Predicate, parse_predicate
-from cslm_data.tokenizers.tokenizer_folders import find_tokenizer, list_tokenizers
 from cslm_data.workspace import Workspace
 
 TableName = Literal["utterances", "bitext", "dialogues"]
@@ -107,12 +106,12 @@ def filter_rows(
     if not reason.strip():
         raise UsageError("--reason: say why, in a few words; it is kept with the rows")
     wanted = parse_predicate(predicate, where="filter")
-    parameters = {}
-    if table == "utterances":
-        parameters["tokenizer_id"] = _tokenizer_of(workspace, wanted, tokenizer)
     query = read_sql(f"curate_{table}").replace("({where})", f"({wanted.text}\n)")
     with open_for(workspace, dry_run=dry_run, doing="cslm-data filter") as connection:
         _require_computed(connection, wanted)
+        parameters = {}
+        if table == "utterances":
+            parameters["tokenizer_id"] = _tokenizer_of(connection, wanted, tokenizer)
         try:
             choose(connection, query, parameters)
         except (MemoryError, duckdb.InterruptException):
@@ -138,18 +137,21 @@ def open_for(workspace: Workspace, *, dry_run: bool, doing: str) -> Iterator[Con
         yield connection
 
 
-def _tokenizer_of(workspace: Workspace, predicate: Predicate, name: str | None) -> str | None:
+def _tokenizer_of(connection: Connection, predicate: Predicate, name: str | None) -> str | None:
     """The tokenizer whose units a predicate asks for; None where it asks for none."""
-    if name is not None:
-        return find_tokenizer(workspace, name).tokenizer_id
-    if not predicate.columns & _OF_UNITS:
+    if name is None and not predicate.columns & _OF_UNITS:
         return None
-    there = list_tokenizers(workspace)
+    there = connection.execute("select name, tokenizer_id from tokenizers order by name").fetchall()
+    found = {row[1] for row in there if name is None or name in row}
     if not there:
         raise MissingArtefactError(
             "filter: num_units and units_per_s need units; run: cslm-data quantize"
         )
-    return find_tokenizer(workspace, None).tokenizer_id
+    if len(found) != 1:
+        names = ", ".join(row[0] for row in there)
+        said = "whose units are meant?" if name is None else f"no such tokenizer: {name};"
+        raise UsageError(f"filter: {said} Name it with --tokenizer; there are: {names}")
+    return str(found.pop())
 
 
 def _require_computed(connection: Connection, predicate: Predicate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -64,7 +65,11 @@ class Source:
             return audio
         if self.is_remote:
             return audio if audio.startswith("/") else f"{self.folder()}/{audio}"
-        return str((Path(self.folder()) / Path(audio).expanduser()).resolve())
+        path = Path(self.folder()) / audio
+        try:
+            return str((Path(self.folder()) / Path(audio).expanduser()).resolve())
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a name no file can have
+            return os.path.normpath(path)
 
     def exists(self, name: str = "") -> bool:
         """Whether it is there; with a name, whether the folder has such a file or folder."""
@@ -136,6 +141,8 @@ def find_source(address: str | Path) -> Source:
         path = Path(text).expanduser()
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder; give a manifest or its folder")
+        if not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{path}: a device or pipe, which cannot be read twice; give a file")
         return Source(str(path.resolve()), is_folder=path.is_dir())
     filesystem, path_there = _filesystem(text)
     with _explained(text):

@@ -175,6 +175,49 @@ from turns
 left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.offset_s
 left join moved on turns.t.audio = moved.audio and turns.t.offset_s = moved.offset_s;
 
+-- One row per sample of a mix and row it is made of that later was moved out or left the catalog; a
+-- spoken turn whose utterance was moved out counts for the tasks that use its speech.
+create or replace temp view gone_sources as
+with members as (
+    select mix, split, "key", task, unnest(source_ids) as id
+    from mix_samples
+),
+
+there as (
+    select utt_id as id from utterances
+    union all
+    select pair_id as id from bitext
+    union all
+    select dialogue_id as id from dialogues
+),
+
+asked as (
+    select mix, split, "key", source_ids[1] as id, 'user' as "role"
+    from mix_samples
+    where task = 's2s'
+    union all
+    select mix, split, "key", source_ids[-1] as id, 'assistant' as "role"
+    from mix_samples
+    where task in ('s2s', 't2s')
+),
+
+silenced as (
+    select dialogue_id as id, "role", min(excluded) as excluded
+    from dialogue_turns
+    where curation_id is not null
+    group by all
+)
+
+select members.mix, members.split, members."key", members.id, coalesce(min(moved.kind || ' ' || moved.curation_id || ': ' || moved.reason), 'not in the catalog') as why
+from members
+anti join there using (id)
+left join excluded as moved using (id)
+group by all
+union all
+select asked.mix, asked.split, asked."key", asked.id, silenced.excluded as why
+from asked
+inner join silenced using (id, "role");
+
 -- One row per text of the catalog: transcripts, both sides of translations, turns of dialogues.
 create or replace temp view texts as
 select 'utterances' as table_name, utt_id as id, 'text' as field, corpus, language, split, license, text, text_key
