@@ -23,17 +23,17 @@ def read_place(uri: str, place: str) -> tuple[str | None, str]:
     if found is None:
         return None, "not read: its place names no line"
     path = Path(uri)
-    if path.is_dir():
-        path = path / found["file"]
-        if not path.resolve().is_relative_to(Path(uri).resolve()):
-            return None, "not read: its place leads out of its source"
-    if not path.is_file():
-        return None, f"not read: {path} is no file (any more)"
-    source = Source(str(path), is_folder=False)
     try:
+        if path.is_dir():
+            path = path / found["file"]
+            if not path.resolve().is_relative_to(Path(uri).resolve()):
+                return None, "not read: its place leads out of its source"
+        if not path.is_file():
+            return None, f"not read: {path} is no file (any more)"
+        source = Source(str(path), is_folder=False)
         text = _item(source, int(found["item"])) if found["item"] else None
         text = _line(source, int(found["line"])) if found["line"] else text
-    except (CslmError, OSError, EOFError, ValueError, RecursionError) as error:
+    except (CslmError, OSError, EOFError, ValueError, RuntimeError) as error:
         return None, f"not read: {str(error).strip() or type(error).__name__}"
     if text is None:
         return None, f"not read: {path} has no such line (any more)"

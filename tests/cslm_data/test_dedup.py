@@ -132,10 +132,10 @@ def test_measured_samples_decide_over_files(spoken):
 
 
 def test_the_order_of_reading_decides_nothing(workspace, tmp_path):
+    from small_files import write_rows
+
     from cslm_data.ingest import ingest
     from cslm_data.workspace import Workspace
-
-    from small_files import write_rows
 
     kept = []
     pairs = [
