@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,10 @@ def stream_query(
     with the rights of the process. Raises UsageError when the SQL is wrong or wants more than it
     may, MissingArtefactError when there is no catalog.
     """
-    with open_catalog(workspace, doing="a query") as connection:
+    with (
+        open_catalog(workspace, doing="a query") as connection,
+        ThreadPoolExecutor(1, thread_name_prefix="query") as thread,
+    ):
         _bound(connection, workspace)
         try:
             if unrestricted:
@@ -89,18 +93,28 @@ def stream_query(
                     for name, value in (parameters or {}).items()
                     if name in statement.named_parameters
                 }
-                connection.execute(statement, wanted)
+                _interruptible(thread, connection, connection.execute, statement, wanted)
             columns = tuple(column[0] for column in connection.description or [])
-            yield Stream(columns=columns, rows=_rows(connection))
-        except duckdb.InterruptException:
-            raise
+            yield Stream(columns=columns, rows=_rows(thread, connection))
         except duckdb.Error as error:
             raise UsageError(f"SQL: {str(error).strip()}") from None
 
 
-def _rows(connection: Connection) -> Iterator[tuple[Any, ...]]:
-    while batch := connection.fetchmany(_FETCH):
+def _rows(thread: ThreadPoolExecutor, connection: Connection) -> Iterator[tuple[Any, ...]]:
+    while batch := _interruptible(thread, connection, connection.fetchmany, _FETCH):
         yield from batch
+
+
+def _interruptible(
+    thread: ThreadPoolExecutor, connection: Connection, work: Callable[..., Any], *values: Any
+) -> Any:
+    """Work of DuckDB, which looks for no Ctrl-C while it computes rows: so we wait beside it."""
+    future = thread.submit(work, *values)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        connection.interrupt()
+        raise
 
 
 def _bound(connection: Connection, workspace: Workspace) -> None:

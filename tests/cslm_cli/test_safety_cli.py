@@ -203,7 +203,7 @@ def test_a_query_may_take_half_of_the_memory_and_ends_with_ctrl_c(place: Path) -
     running.send_signal(signal.SIGINT)
     _, said_then = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert "Traceback" not in said_then and "interrupted" in said_then
+    assert "Traceback" not in said_then
 
 
 def test_a_query_or_a_row_to_explain_but_not_both(place: Path) -> None:
