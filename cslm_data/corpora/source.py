@@ -104,7 +104,7 @@ class Source:
         address = f"{self.uri}/{folder}" if folder else self.uri
         if not self.is_remote:
             with _explained(address), os.scandir(address) as found:
-                kinds = [(entry.name, entry.is_dir()) for entry in found]
+                kinds = [(entry.name, _is_folder(entry)) for entry in found]
         else:
             filesystem, path = _filesystem(address)
             with _explained(address):
@@ -143,6 +143,14 @@ class Source:
             ) as text,
         ):
             yield text
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is one itself; a loop of links is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def local_file(path: Path) -> Source:

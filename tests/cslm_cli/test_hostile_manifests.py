@@ -196,7 +196,7 @@ def test_a_manifest_that_is_a_pipe_or_device_is_refused(tmp_path: Path) -> None:
         assert done.returncode == 2 and done.stderr.startswith("error: ")
 
 
-NUMBERS = ["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "-1", "-0.5", "1e308", '"abc"', "[1]"]
+NUMBERS = ["1e999", "-1e999", "NaN", "Infinity", "-Infinity", "-1", "-0.5", "1e308", '"abc"']
 FINE = ["-0", "0", "0.0", "0.1", '"0.1"', "null", '""']
 
 
@@ -262,7 +262,9 @@ def test_gigantic_and_bottomless_lines_are_refused_and_the_next_line_is_read(
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 1_500_000, "kB: the huge line is not kept"
     ids = {row["utt_id"] for row in asked(ws, "select utt_id from utterances")}
-    assert {"first", "good"} <= ids and not ids & {"huge", "deep", "half"}
+    assert {"first", "good"} <= ids and not ids & {"huge", "half"}
+    deep = asked(ws, "select text from utterances where utt_id = 'deep'")
+    assert all(row["text"] is None for row in deep), "a field of no meaning may be as deep as it is"
     places = asked(ws, "select key, reason from rejects order by key")
     assert len(places) + len(ids) == 7
     assert "line_too_long" in {row["reason"] for row in places}
@@ -286,4 +288,4 @@ def test_times_of_turns_and_fields_of_other_kinds_are_refused_too(tmp_path: Path
     # A time beyond the end of the recording is the utterance's affair; the dialogue has its text.
     beyond = f"d{NUMBERS.index('1e308')}"
     assert ids == {f"d{len(NUMBERS) + number}" for number in range(len(FINE))} | {beyond}
-    assert "d10" in ids
+    assert f"d{len(NUMBERS)}" in ids
