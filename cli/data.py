@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import sys
+import itertools
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import auditing, converters, listen, quality, shell, tables, tokenizers, units
+from cslm_cli import (
+    auditing,
+    converters,
+    curation,
+    listen,
+    quality,
+    shell,
+    tables,
+    tokenizers,
+    units,
+)
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
+
+from cslm_data.errors import UsageError
 
 if TYPE_CHECKING:
     from cslm_data.shards import MixInfo
 
 app = shell.make_app("From raw speech, text and translations to units, audited mixes and shards.")
+
+
+_TABLE_ROWS = 1000
 
 
 class Output(StrEnum):
@@ -157,6 +171,7 @@ quality.register(app)
 listen.register(app)
 converters.register(app)
 auditing.register(app)
+curation.register(app)
 
 
 @app.command("build-mix")
@@ -203,8 +218,10 @@ def build_mix(
     else:
         _print_mix(summary.info, summary.reject_reasons, already_built=summary.already_built)
     counts = summary.info.counts
+    # What a person moved out is no surprise.
+    surprising = counts["rejected"] - summary.reject_reasons.get("excluded", 0)
     shell.check_reject_rate(
-        counts["rejected"], counts["candidates"], max_reject_rate, f"build-mix {summary.info.name}"
+        surprising, counts["candidates"], max_reject_rate, f"build-mix {summary.info.name}"
     )
 
 
@@ -227,26 +244,61 @@ def _print_mix(info: MixInfo, reasons: dict[str, int], *, already_built: bool) -
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One or more reading statements.")],
+    query: Annotated[
+        str | None, typer.Argument(help="One or more reading statements.", show_default=False)
+    ] = None,
     workspace: WorkspaceOption = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print.")] = Output.TABLE,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Rows to print; 0: all. Default: 1000 as a table, else all.",
+            show_default=False,
+        ),
+    ] = None,
+    unrestricted: Annotated[
+        bool,
+        typer.Option(
+            "--unrestricted",
+            help="Any statement, any file and address; the catalog itself stays read-only.",
+        ),
+    ] = False,
+    explain_row: Annotated[
+        str | None,
+        typer.Option(
+            help="Tell the story of this id or sample key instead, from source line to shard.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --output json.")] = False,
 ) -> None:
-    """Ask the workspace in SQL (DuckDB), read-only.
+    """Ask the workspace in SQL (DuckDB): queries alone, and of the workspace's files alone.
 
-    Tables: corpora utterances bitext dialogues dialogue_turns tokenizers units alignments mixes
-    mix_samples shards rejects batches.
+    Tables: corpora utterances bitext dialogues dialogue_turns texts tokenizers units alignments
+    measures text_languages mixes mix_samples shards rejects excluded curations batches; and
+    all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
     """
-    from cslm_data.query import run_query
+    where = shell.workspace_of(workspace)
+    output = Output.JSON if json else output
+    if (query is None) == (explain_row is None):
+        raise UsageError("give either a query or --explain-row")
+    if explain_row is not None:
+        curation.print_story(where, explain_row, json=output is Output.JSON)
+        return
+    from cslm_data.query import stream_query
 
-    answer = run_query(shell.workspace_of(workspace), query)
-    if output is Output.JSON:
-        tables.print_json(answer.records())
-    elif output is Output.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(answer.columns)
-        writer.writerows(answer.rows)
-    else:
-        tables.print_table(answer.columns, answer.rows, exact=True)
+    most = (_TABLE_ROWS if output is Output.TABLE else None) if limit is None else limit or None
+    with stream_query(where, query or "", unrestricted=unrestricted) as answer:
+        rows = itertools.islice(answer.rows, most)
+        if output is Output.JSON:
+            tables.print_json_rows(answer.columns, rows)
+        elif output is Output.CSV:
+            tables.print_csv(answer.columns, rows)
+        else:
+            tables.print_table(answer.columns, rows, exact=True)
+        if most is not None and next(answer.rows, None) is not None:
+            typer.echo(f"the first {most} rows; see --limit", err=True)
 
 
 @app.command()

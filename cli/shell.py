@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cslm_data.errors import CslmError, RejectRateError
+from cslm_data.plain_text import visible
 from cslm_data.workspace import Workspace, find_workspace
 
 WorkspaceOption = Annotated[
@@ -77,14 +78,26 @@ def make_app(help: str) -> typer.Typer:
     ) -> None:
         logging.basicConfig(
             level=logging.DEBUG if verbose else logging.INFO,
-            format="%(message)s",
-            stream=sys.stderr,
+            handlers=[_make_handler()],
             force=True,
         )
         for noisy in _NOISY:
             logging.getLogger(noisy).setLevel(logging.INFO if verbose else logging.WARNING)
 
     return app
+
+
+class _Visible(logging.Formatter):
+    """Messages name files and ids, which may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _make_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Visible("%(message)s"))
+    return handler
 
 
 def run(app: typer.Typer) -> None:
@@ -138,5 +151,5 @@ def check_reject_rate(num_rejected: int, num_rows: int, limit: float, what: str)
 
 
 def _fail(message: str, code: int = EXIT_ERROR) -> None:
-    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    typer.secho(f"error: {visible(message)}", err=True, fg=typer.colors.RED)
     sys.exit(code)

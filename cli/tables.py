@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import sys
@@ -10,13 +11,35 @@ from typing import Any
 
 import typer
 
+from cslm_data.plain_text import visible, visible_json
+
 _WIDEST_CELL = 60
 _PIPE_WIDTH = 160
 
 
 def print_json(value: Any) -> None:
     """Print a record, or any JSON-like value, as JSON on stdout."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+    text = json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
+    typer.echo(visible_json(text))
+
+
+def print_json_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as a JSON list of objects, one a line, as they come."""
+    before = "["
+    for row in rows:
+        record = dict(zip(columns, row, strict=True))
+        text = json.dumps(record, default=_plain, ensure_ascii=False)
+        typer.echo(f"{before}\n  {visible_json(text)}", nl=False)
+        before = ","
+    typer.echo("[]" if before == "[" else "\n]")
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV, as they come: bytes as they are for a program, visible for a person."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([visible(str(v)) for v in row] if sys.stdout.isatty() else row)
 
 
 def print_table(
@@ -37,6 +60,7 @@ def print_table(
     from rich.text import Text
 
     cell: Callable[[Any], str] = _exact if exact else _cell
+    columns = [visible(column) for column in columns]
     kept = [list(row) for row in rows]
     texts = [[cell(value) for value in row] for row in kept]
     widths = [
@@ -49,11 +73,12 @@ def print_table(
         for number, row in enumerate(texts, 1):
             print_table([f"row {number}", ""], zip(columns, row, strict=True), title=title)
         return
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
+    heading = None if title is None else Text(visible(title))
+    table = Table(title=heading, title_justify="left", header_style="bold", title_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(kept) and all(isinstance(r[index], int | float | None) for r in kept)
         table.add_column(
-            column, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
+            Text(column), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
         )
     for texts_of_row in texts:
         table.add_row(*map(Text, texts_of_row))
@@ -75,7 +100,7 @@ def _cell(value: Any) -> str:
 
 
 def _exact(value: Any) -> str:
-    return "" if value is None else str(value)
+    return "" if value is None else visible(str(value))
 
 
 def _plain(value: Any) -> Any:

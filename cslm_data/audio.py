@@ -245,8 +245,9 @@ def _check_wav_is_whole(uri: str) -> None:
 def _local_path(uri: str) -> Path | None:
     """The local path of a path or `file://` URI, without its range; None for remote ones."""
     uri, _ = split_range(uri)
-    if uri.startswith("file://"):
-        return find_pack(Path(uri.removeprefix("file://")))
+    for scheme in ("file://", "local://"):
+        if uri.startswith(scheme):
+            return find_pack(Path(uri.removeprefix(scheme)))
     return None if "://" in uri else find_pack(Path(uri))
 
 
@@ -259,6 +260,19 @@ def _check_local(uri: str, path: Path) -> None:
         raise AudioError("empty", f"{uri}: the file has no bytes; fetch it again")
     if not os.access(path, os.R_OK):
         raise AudioError("unreadable", f"{uri}: no permission to read it; see: ls -l")
+
+
+def _check_address(uri: str) -> None:
+    """Of `zip://a.wav::file:///b.zip` the last part decides what is read: it must be a file, too.
+
+    A `reference://` file is a list of other addresses, which may lead anywhere.
+    """
+    links = uri.split("::")
+    if any(link.split("://")[0] == "reference" for link in links):
+        raise AudioError("unreadable", f"{uri}: reference:// leads elsewhere; name the file itself")
+    last = _local_path(links[-1])
+    if last is not None:
+        _check_local(uri, last)
 
 
 @contextlib.contextmanager
@@ -277,13 +291,14 @@ def _open_bytes(uri: str) -> Iterator[BinaryIO]:
         return
     import fsspec
 
+    _check_address(uri)
     try:
         stream = fsspec.open(uri, "rb").open()
     except FileNotFoundError:
         raise AudioError("missing", f"{uri}: no such object; correct the manifest") from None
     except ImportError as error:
         raise AudioError("unreadable", f"{uri}: {error}; install it with pip") from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the filesystems of fsspec raise whatever their libraries do
         raise AudioError(
             "unreadable", f"{uri}: {_first_line(error)}; check the address and your access to it"
         ) from None

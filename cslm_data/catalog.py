@@ -136,8 +136,13 @@ def _register(connection: Connection, units: RemoteFolder) -> None:
 
 
 def confine(connection: Connection, workspace: Workspace) -> None:
-    """From here on the connection sees the workspace's files alone, and no setting changes."""
+    """From here on the connection sees the workspace's files alone, and no setting changes.
+
+    A link counts as part of the workspace where it is one of its own folders (`units`, `mixes`, …),
+    put on another disk; any other link that leads outside is refused.
+    """
     folders = [f"{workspace.root}/", f"{units_folder(workspace).sql_address}/"]
+    folders += [f"{path.resolve()}/" for path in workspace.folders() if path.is_symlink()]
     connection.execute("set allowed_directories = ?", [folders])
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
@@ -170,6 +175,8 @@ def _connect(workspace: Workspace, *, read_only: bool) -> Connection:
         ) from None
     connection.execute("set preserve_insertion_order = true")
     connection.execute("set enable_progress_bar = false")
+    # A name in SQL is never a variable of the Python program.
+    connection.execute("set python_enable_replacements = false")
     return connection
 
 

@@ -218,6 +218,16 @@ def _find(connection: Connection, tokenizer: SpeechTokenizer, wanted: list[str])
     rows = {row[0]: _Found(**dict(zip(names, row, strict=True))) for row in answer.fetchall()}
     for utt_id in wanted:
         if utt_id not in rows:
+            moved = connection.execute(
+                "select kind || ' ' || curation_id, reason from excluded "
+                "where table_name = 'utterances' and id = ?",
+                [utt_id],
+            ).fetchone()
+            if moved:
+                raise NoDataError(
+                    f"{utt_id}: was moved out by {moved[0]} ({moved[1]}); bring it back with: "
+                    "cslm-data filter --undo"
+                )
             raise NoDataError(
                 f"{utt_id}: no utterance has this id; find ids with: "
                 'cslm-data sql "select utt_id from utterances limit 10"'

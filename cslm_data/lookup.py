@@ -11,7 +11,8 @@ from cslm_data.records import Sample
 from cslm_data.shards import ShardFile
 from cslm_data.workspace import Workspace
 
-_TABLES = (("utterances", "utt_id"), ("bitext", "pair_id"), ("dialogues", "dialogue_id"))
+TABLES_OF_IDS = (("utterances", "utt_id"), ("bitext", "pair_id"), ("dialogues", "dialogue_id"))
+"""Tables whose rows an id names, and the column it stands in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +46,39 @@ def find_row(workspace: Workspace, key: str) -> dict[str, Any]:
 
     Raises NoDataError when nothing has this key.
     """
-    for table, column in _TABLES:
+    for table, column in TABLES_OF_IDS:
         found = run_query(
-            workspace, f"from {table} where {column} = $key", parameters={"key": key}
+            workspace, f"from all_{table} where {column} = $key", parameters={"key": key}
         ).records()
         if found:
             more = _of_utterance(workspace, key) if table == "utterances" else {}
-            return {"table": table, **found[0], **more}
+            moved = _moved_out(workspace, table, key)
+            return {"table": table, **found[0], **moved, **more}
     refused = run_query(workspace, "from rejects where key = $key", parameters={"key": key})
     if refused.rows:
         return {"table": "rejects", **refused.records()[0]}
-    raise NoDataError(
+    raise NoDataError(not_found(key))
+
+
+def not_found(key: str) -> str:
+    """What to say where nothing has a key."""
+    return (
         f"{key}: no sample, utterance, pair, dialogue or reject has this key; find keys with: "
         'cslm-data sql "select key from mix_samples limit 10"'
+    )
+
+
+def _moved_out(workspace: Workspace, table: str, key: str) -> dict[str, Any]:
+    """Which filter or dedup moved a row out, and why; nothing where none did."""
+    rows = run_query(
+        workspace,
+        "select kind, curation_id, reason from excluded where table_name = $table and id = $key",
+        parameters={"table": table, "key": key},
+    ).rows
+    return (
+        {"moved out": "; ".join(f"{kind} {i}: {reason}" for kind, i, reason in rows)}
+        if rows
+        else {}
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cslm_data.catalog import Connection, open_catalog, read_sql, scalar
+from cslm_data.catalog import Connection, confine, open_catalog, read_sql, scalar
 from cslm_data.errors import (
     AlreadyExistsError,
     MissingArtefactError,
@@ -102,6 +102,7 @@ def build_mix(
         shutil.rmtree(rows, ignore_errors=True)
         rows.mkdir(parents=True)
         with open_catalog(workspace, doing=f"build-mix {name}") as connection:
+            confine(connection, workspace)
             _check_catalog(connection, languages)
             speech = _choose_tokenizer(connection, sources, tokenizer)
             text = get_text_tokenizer(
@@ -323,7 +324,11 @@ def _check_data(sources: Sequence[MixSource], candidates: Sequence[Candidates]) 
 def _why_none(source: MixSource, pool: Candidates) -> str:
     if pool.num_rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in pool.reasons.most_common())
-        steps = {"no_units": "run cslm-data quantize", "no_alignment": "ingest word alignments"}
+        steps = {
+            "no_units": "run cslm-data quantize",
+            "no_alignment": "ingest word alignments",
+            "excluded": "see cslm-data filter --list",
+        }
         step = "; ".join(text for reason, text in steps.items() if reason in pool.reasons)
         return f"nothing usable among {pool.num_rows} ({reasons}); {step or 'see their reasons'}"
     languages = source.languages.replace("-", "–")

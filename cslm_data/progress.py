@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from cslm_data.plain_text import visible
+
 log = logging.getLogger(__name__)
 
 _LINE_EVERY_S = 60.0
@@ -54,7 +56,7 @@ class _Bar:
                 return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
         self.bars = bars.Progress(
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TextColumn(unit),
@@ -64,7 +66,7 @@ class _Bar:
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self.bars.add_task(name, total=total)
+        self._task = self.bars.add_task(visible(name), total=total)
 
     def advance(self, amount: float = 1) -> None:
         self.bars.advance(self._task, amount)

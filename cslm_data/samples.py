@@ -42,6 +42,8 @@ class SourceTurn:
     durations: NDArray[np.uint16] | None = None
     """Frames of each run of units."""
     words: tuple[Word, ...] | None = None
+    excluded: str | None = None
+    """Which curation moved its speech out, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +225,10 @@ def _said(turn: SourceTurn) -> str:
 
 
 def _units(turn: SourceTurn) -> Units:
+    if turn.excluded is not None:
+        raise CompileError(
+            "excluded", f"the speech of the {turn.role} was moved out by {turn.excluded}"
+        )
     if turn.units is None or len(turn.units) == 0:
         raise CompileError(
             "no_units",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cslm_data.errors import LockedError
+from cslm_data.errors import LockedError, UsageError
 
 ENVIRONMENT_VARIABLE = "CSLM_WORKSPACE"
 DEFAULT_FOLDER = "workspace"
@@ -81,6 +81,13 @@ class Workspace:
         """Training runs, a folder each."""
         return self.root / "runs"
 
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that views read files of."""
+        return (
+            *(self.tokenizers, self.units, self.measures, self.text_languages, self.alignments),
+            *(self.mixes, self.rejects, self.runs),
+        )
+
     @contextlib.contextmanager
     def lock(self, name: str, doing: str) -> Iterator[None]:
         """Hold the lock `name` for this process; it vanishes with the process, also after kill -9.
@@ -110,9 +117,18 @@ class Workspace:
 
 
 def find_workspace(option: Path | None = None) -> Workspace:
-    """The workspace of `--workspace`, `CSLM_WORKSPACE` or `./workspace`, in that order."""
+    """The workspace of `--workspace`, `CSLM_WORKSPACE` or `./workspace`, in that order.
+
+    Raises UsageError for a path that would be a pattern in SQL.
+    """
     chosen = option or Path(os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_FOLDER)
-    return Workspace(chosen.expanduser().absolute())
+    root = chosen.expanduser().absolute()
+    if any(character in str(root) for character in "*?[]{}"):
+        raise UsageError(
+            f"--workspace {root}: the path of a workspace may not have * ? [ ] {{ }} in it; "
+            "choose another folder"
+        )
+    return Workspace(root)
 
 
 @contextlib.contextmanager

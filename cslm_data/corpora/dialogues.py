@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cslm_data.corpora.rows import content_key, reject
 from cslm_data.corpora.source import Source
-from cslm_data.corpora.tables import Row, first_fields, read_rows
+from cslm_data.corpora.tables import Row, first_fields, read_rows, to_number
 from cslm_data.records import Dialogue, Reject, Turn, Utterance
 
 if TYPE_CHECKING:
@@ -94,13 +94,19 @@ def _turn(fields: Any, row: Row, source: Source, defaults: Defaults, *, key: str
     text, audio = fields.get("text"), fields.get("audio")
     if not text and not audio:
         return "neither text nor audio"
+    try:
+        offset_s = to_number(fields.get("offset") or 0.0, "offset")
+    except ValueError as error:
+        return str(error)
+    if offset_s < 0:
+        return f"offset {offset_s}: must be 0 s or more"
     return Turn(
         role=role,
         language=str(language),
         text=str(text) if text else None,
         audio=source.resolve(str(audio)) if audio else None,
-        offset_s=float(fields.get("offset") or 0.0),
-        speaker=fields.get("speaker"),
+        offset_s=offset_s,
+        speaker=None if fields.get("speaker") is None else str(fields["speaker"]),
         utt_id=str(fields.get("utt_id") or key) if audio else None,
     )
 

@@ -104,7 +104,7 @@ class Source:
         address = f"{self.uri}/{folder}" if folder else self.uri
         if not self.is_remote:
             with _explained(address), os.scandir(address) as found:
-                kinds = [(entry.name, entry.is_dir()) for entry in found]
+                kinds = [(entry.name, _is_folder(entry)) for entry in found]
         else:
             filesystem, path = _filesystem(address)
             with _explained(address):
@@ -145,6 +145,14 @@ class Source:
             yield text
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is one itself; a loop of links is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def local_file(path: Path) -> Source:
     """A file of this machine that is known to be there."""
     return Source(str(path.resolve()), is_folder=False)
@@ -159,6 +167,8 @@ def find_source(address: str | Path) -> Source:
         path = Path(text).expanduser()
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder; give a manifest or its folder")
+        if not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{path}: a device or pipe, which cannot be read twice; give a file")
         return Source(str(path.resolve()), is_folder=path.is_dir())
     filesystem, path_there = _filesystem(text)
     with _explained(text):

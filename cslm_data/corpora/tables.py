@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,11 +38,22 @@ class Row:
         return None
 
     def number(self, name: str) -> float | None:
-        """A field as a float, None where absent or blank; ValueError if it is no number."""
+        """A field as a float, None where absent or blank; ValueError if it is no finite number."""
         value = self.fields.get(name)
         if value is None or value == "":
             return None
-        return float(value)
+        return to_number(value, name)
+
+
+def to_number(value: Any, name: str) -> float:
+    """A finite float. ValueError for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, OverflowError):
+        raise ValueError(f"{name}: {str(value)[:40]!r} is no number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: {number} is no time")
+    return number
 
 
 def first_row(source: Source) -> Row | None:

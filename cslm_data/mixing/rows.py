@@ -17,6 +17,7 @@ from cslm_data.keys import key64
 from cslm_data.mixing.recipes import Recipe
 from cslm_data.records import Word
 from cslm_data.samples import SourceTurn, prompt_kind
+from cslm_data.statements import parse_predicate
 
 if TYPE_CHECKING:
     import pyarrow
@@ -104,22 +105,26 @@ def _ask(connection: Connection, source: MixSource, name: str, values: dict[str,
     """A query over the rows of a source; mistakes in `where` are the recipe's."""
     import duckdb
 
-    text = read_sql(name).replace("({where})", f"({source.where or 'true'})")
+    where = f"recipe: sources[{source.rule}].where"
+    chosen = "true" if source.where is None else parse_predicate(source.where, where=where).text
+    text = read_sql(name).replace("({where})", f"({chosen})")
     try:
         return connection.sql(text, params=values)
-    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+    except (
+        *(duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException),
+        duckdb.PermissionException,
+    ) as error:
         if source.where is None:
             raise
-        raise UsageError(
-            f"recipe: sources[{source.rule}].where {source.where!r}: {error}"
-        ) from None
+        raise UsageError(f"{where} {source.where!r}: {error}") from None
 
 
 def read_turns(column: Any) -> list[list[SourceTurn]]:
     """Turns of each row of an Arrow column; units are views of its memory."""
     offsets = column.offsets.to_numpy()
     flat = column.values
-    values = {name: flat.field(name).to_pylist() for name in ("role", "language", "text", "words")}
+    names = ("role", "language", "text", "words", "excluded")
+    values = {name: flat.field(name).to_pylist() for name in names}
     units = _lists(flat.field("units"))
     durations = _lists(flat.field("durations"))
 
@@ -132,6 +137,7 @@ def read_turns(column: Any) -> list[list[SourceTurn]]:
             units=units[index],
             durations=durations[index],
             words=None if words is None else tuple(Word(**word) for word in words),
+            excluded=values["excluded"][index],
         )
 
     return [

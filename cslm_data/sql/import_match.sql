@@ -18,15 +18,35 @@ with known as (
     where $corpus is null or corpus = $corpus
 ),
 
+-- What filter and dedup moved out: its lines are refused, and it still counts as a part of its
+-- recording.
+moved as (
+    select
+        all_utterances.utt_id,
+        all_utterances.audio,
+        regexp_extract(all_utterances.audio, '([^/]*?)(\.[^./]*)?$', 1) as stem,
+        excluded.kind || ' ' || excluded.curation_id || ': ' || excluded.reason as why,
+    from all_utterances
+    inner join excluded on all_utterances.utt_id = excluded.id and excluded.table_name = 'utterances'
+    where $corpus is null or all_utterances.corpus = $corpus
+    qualify row_number() over (partition by all_utterances.utt_id order by excluded.curation_id) = 1
+),
+
+everything as (
+    select utt_id, audio, stem, null as why from known
+    union all
+    select utt_id, audio, stem, why from moved
+),
+
 recordings as (
-    select audio, any_value(utt_id) as utt_id, count(*) as num_utterances
-    from known
+    select audio, any_value(utt_id) as utt_id, any_value(why) as why, count(*) as num_utterances
+    from everything
     group by audio
 ),
 
 stems as (
-    select stem, any_value(utt_id) as utt_id, count(*) as num_utterances
-    from known
+    select stem, any_value(utt_id) as utt_id, any_value(why) as why, count(*) as num_utterances
+    from everything
     group by stem
 ),
 
@@ -36,14 +56,22 @@ named as (
         staged.line,
         case
             when by_id.utt_id is not null then by_id.utt_id
+            when moved.utt_id is not null then null
             when recordings.num_utterances = 1 then recordings.utt_id
             when recordings.num_utterances is null and $by_stem and stems.num_utterances = 1 then stems.utt_id
         end as utt_id,
+        case
+            when by_id.utt_id is not null then null
+            when moved.utt_id is not null then moved.why
+            when recordings.num_utterances = 1 then recordings.why
+            when recordings.num_utterances is null and $by_stem and stems.num_utterances = 1 then stems.why
+        end as excluded,
         by_id.utt_id is not null as is_by_id,
         recordings.num_utterances as num_of_recording,
         stems.num_utterances as num_of_stem,
     from staged
     left join known as by_id on staged.name = by_id.utt_id
+    left join moved on staged.name = moved.utt_id
     left join recordings on staged.path = recordings.audio
     left join stems on staged.stem = stems.stem
 ),
@@ -59,6 +87,7 @@ judged as (
     select
         staged.*,
         named.is_by_id,
+        named.excluded,
         named.num_of_recording,
         named.num_of_stem,
         repeated.occurrence,
@@ -103,6 +132,7 @@ select
     coalesce(is_there and is_equal, false) as is_already,
     case
         when reason is not null then reason
+        when excluded is not null then 'excluded'
         when utt_id is null and num_of_recording > 1 then 'segment'
         when utt_id is null and $by_stem and num_of_stem > 1 then 'ambiguous'
         when utt_id is null then 'unknown'
@@ -116,6 +146,7 @@ select
     end as reason,
     case
         when reason is not null then detail
+        when excluded is not null then format('its utterance was moved out by {}; bring it back with cslm-data filter --undo', excluded)
         when utt_id is null and num_of_recording > 1
             then format('the catalog cuts {} into {} utterances; units must be given for each, by its id', path, num_of_recording)
         when utt_id is null and $by_stem and num_of_stem > 1

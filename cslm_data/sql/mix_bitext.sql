@@ -28,7 +28,8 @@ select
             'text': source,
             'units': null::usmallint[],
             'durations': null::usmallint[],
-            'words': null::struct(word varchar, start_s double, end_s double, score double)[]
+            'words': null::struct(word varchar, start_s double, end_s double, score double)[],
+            'excluded': null::varchar
         },
         {
             'role': 'assistant',
@@ -36,7 +37,8 @@ select
             'text': target,
             'units': null,
             'durations': null,
-            'words': null
+            'words': null,
+            'excluded': null
         },
     ] as turns,
 from directed

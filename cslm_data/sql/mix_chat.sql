@@ -19,6 +19,7 @@ exchanges as (
         said.text,
         said.text_key,
         said.utt_id,
+        said.excluded,
         said.utt_id is not null or chosen.turns[said.turn].audio is not null as is_spoken,
         row_number() over (partition by said.dialogue_id order by said.turn) as place,
     from chosen
@@ -78,7 +79,8 @@ select
             'text': questions.text,
             'units': asked.units,
             'durations': asked.durations,
-            'words': null::struct(word varchar, start_s double, end_s double, score double)[]
+            'words': null::struct(word varchar, start_s double, end_s double, score double)[],
+            'excluded': questions.excluded
         },
         {
             'role': 'assistant',
@@ -86,7 +88,8 @@ select
             'text': answers.text,
             'units': answered.units,
             'durations': answered.durations,
-            'words': aligned.words
+            'words': aligned.words,
+            'excluded': answers.excluded
         },
     ] as turns,
 from pairs

@@ -21,7 +21,8 @@ select
         'text': t.text,
         'units': null::usmallint[],
         'durations': null::usmallint[],
-        'words': null::struct(word varchar, start_s double, end_s double, score double)[]
+        'words': null::struct(word varchar, start_s double, end_s double, score double)[],
+        'excluded': null::varchar
     }) as turns,
 from chosen
 order by dialogue_id

@@ -28,7 +28,8 @@ select
         'text': chosen.text,
         'units': encoded.units,
         'durations': encoded.durations,
-        'words': null::struct(word varchar, start_s double, end_s double, score double)[]
+        'words': null::struct(word varchar, start_s double, end_s double, score double)[],
+        'excluded': null::varchar
     }] as turns,
 from chosen
 left join encoded using (utt_id, audio_version)

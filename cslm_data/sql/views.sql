@@ -132,7 +132,8 @@ select
     "key",
 from {batch_parts};
 
--- One row per turn of a dialogue, with the utterance that speaks it where there is one.
+-- One row per turn of a dialogue, with the utterance that speaks it where there is one. Where the only
+-- one was moved out, `curation_id` says by which filter or dedup, and for `excluded` why.
 create or replace temp view dialogue_turns as
 with turns as (
     select dialogue_id, corpus, generate_subscripts(turns, 1) as turn, unnest(turns) as t
@@ -143,6 +144,19 @@ spoken as (
     select audio, offset_s, min(utt_id) as utt_id
     from utterances
     group by all
+),
+
+moved as (
+    select
+        all_utterances.audio,
+        all_utterances.offset_s,
+        min(all_utterances.utt_id) as utt_id,
+        arg_min(excluded.curation_id, all_utterances.utt_id) as curation_id,
+        arg_min(excluded.kind || ' ' || excluded.curation_id || ': ' || excluded.reason, all_utterances.utt_id) as excluded,
+    from excluded
+    inner join all_utterances on excluded.id = all_utterances.utt_id
+    where excluded.table_name = 'utterances'
+    group by all_utterances.audio, all_utterances.offset_s
 )
 
 select
@@ -154,9 +168,55 @@ select
     turns.t.text as text,
     turns.t.text_key as text_key,
     turns.t.speaker as speaker,
-    coalesce(spoken.utt_id, turns.t.utt_id) as utt_id,
+    coalesce(spoken.utt_id, moved.utt_id, turns.t.utt_id) as utt_id,
+    case when spoken.utt_id is null then moved.curation_id end as curation_id,
+    case when spoken.utt_id is null then moved.excluded end as excluded,
 from turns
-left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.offset_s;
+left join spoken on turns.t.audio = spoken.audio and turns.t.offset_s = spoken.offset_s
+left join moved on turns.t.audio = moved.audio and turns.t.offset_s = moved.offset_s;
+
+-- One row per sample of a mix and row it is made of that later was moved out or left the catalog; a
+-- spoken turn whose utterance was moved out counts for the tasks that use its speech.
+create or replace temp view gone_sources as
+with members as (
+    select mix, split, "key", task, unnest(source_ids) as id
+    from mix_samples
+),
+
+there as (
+    select utt_id as id from utterances
+    union all
+    select pair_id as id from bitext
+    union all
+    select dialogue_id as id from dialogues
+),
+
+asked as (
+    select mix, split, "key", source_ids[1] as id, 'user' as "role"
+    from mix_samples
+    where task = 's2s'
+    union all
+    select mix, split, "key", source_ids[-1] as id, 'assistant' as "role"
+    from mix_samples
+    where task in ('s2s', 't2s')
+),
+
+silenced as (
+    select dialogue_id as id, "role", min(excluded) as excluded
+    from dialogue_turns
+    where curation_id is not null
+    group by all
+)
+
+select members.mix, members.split, members."key", members.id, coalesce(min(moved.kind || ' ' || moved.curation_id || ': ' || moved.reason), 'not in the catalog') as why
+from members
+anti join there using (id)
+left join excluded as moved using (id)
+group by all
+union all
+select asked.mix, asked.split, asked."key", asked.id, silenced.excluded as why
+from asked
+inner join silenced using (id, "role");
 
 -- One row per text of the catalog: transcripts, both sides of translations, turns of dialogues.
 create or replace temp view texts as
@@ -209,15 +269,31 @@ from rows
 left join sources using (source_uri)
 group by rows.corpus;
 
--- One row per thing refused by any stage, and why.
+-- One row per thing refused by any stage, and why; stage `filter` or `dedup`: moved out by a person.
 create or replace temp view rejects as
 select stage, corpus, "key", reason, detail
 from ingest_rejects
 union all
-select 'quantize' as stage, coalesce(utterances.corpus, '') as corpus, parts.utt_id as "key", parts.reject_reason, parts.reject_detail
+select 'quantize' as stage, coalesce(all_utterances.corpus, '') as corpus, parts.utt_id as "key", parts.reject_reason, parts.reject_detail
 from {unit_parts} as parts
-left join utterances using (utt_id)
+left join all_utterances using (utt_id)
 where parts.reject_reason is not null
 union all
 select stage, corpus, "key", reason, detail
-from {reject_parts};
+from {reject_parts}
+union all
+select
+    excluded.kind as stage,
+    rows.corpus,
+    excluded.id as "key",
+    excluded.reason,
+    coalesce('duplicate of ' || excluded.duplicate_of || '; ', '')
+    || 'undo with: cslm-data filter --undo ' || excluded.curation_id as detail,
+from excluded
+inner join (
+    select 'utterances' as table_name, utt_id as id, corpus from all_utterances
+    union all
+    select 'bitext' as table_name, pair_id as id, corpus from all_bitext
+    union all
+    select 'dialogues' as table_name, dialogue_id as id, corpus from all_dialogues
+) as rows using (table_name, id);

@@ -30,6 +30,7 @@ from cslm_data.progress import Progress, progress
 from cslm_data.records import Reject
 from cslm_data.reject_files import RejectFile, open_rejects
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
+from cslm_data.statements import parse_predicate
 from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
 from cslm_data.units.formats import ExportLine, NameBy, UnitFormat, Writer, load_format, one_line
 from cslm_data.workspace import Workspace, write_json
@@ -132,6 +133,8 @@ def export_units(
     chosen = load_format(format)
     if name_by is not None and name_by not in chosen.name_by:
         raise UsageError(f"--name-by {name_by}: {format} can do {', '.join(chosen.name_by)} only")
+    if where is not None:
+        where = parse_predicate(where, where="--where").text
     used = find_tokenizer(workspace, tokenizer)
     target = out.expanduser().absolute()
     _check_free(target, overwrite=overwrite)

@@ -225,3 +225,18 @@ def test_what_makes_no_sense_is_told_before_anything_is_written(
     with pytest.raises(error, match=message):
         export_units(spoken, tmp_path / "out", **{"format": "fairseq", **options})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "true) union all select 'x', 1 from read_text('/etc/passwd') where (true",
+        "true; drop table utterances",
+        "utt_id in (select content from read_text('/etc/passwd'))",
+        "utt_id in (with a as (copy (select 1) to 'stolen.csv') select 'a' from a)",
+    ],
+)
+def test_where_is_one_expression_that_reads_no_file(spoken, tmp_path, where):
+    with pytest.raises(UsageError, match=r"^--where"):
+        export_units(spoken, tmp_path / "out", format="slamkit", where=where)
+    assert not (tmp_path / "out").exists()

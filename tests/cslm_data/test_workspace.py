@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cslm_data.catalog import open_catalog
-from cslm_data.errors import LockedError, MissingArtefactError
+from cslm_data.errors import LockedError, MissingArtefactError, UsageError
 from cslm_data.workspace import Workspace, atomic_path, find_workspace
 
 HOLD = """
@@ -94,3 +94,9 @@ def test_many_readers_may_read_at_once(workspace: Workspace) -> None:
 def _count_utterances(workspace: Workspace) -> int:
     with open_catalog(workspace, doing="two") as connection:
         return len(connection.execute("from utterances").fetchall())
+
+
+@pytest.mark.parametrize("name", ["all*", "what?", "[x]", "{a,b}"])
+def test_a_path_that_would_be_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="choose another folder"):
+        find_workspace(tmp_path / name)

@@ -1,0 +1,48 @@
+-- What the predicate of a filter is asked of: the utterances that were not moved out, with what was
+-- measured, encoded and detected of each. One row per utterance. {where} is the predicate.
+with encoded as (
+    select distinct on (utt_id, audio_version) utt_id, audio_version, len(units) as num_units
+    from units
+    where tokenizer_id = $tokenizer_id
+),
+
+measured as (
+    select distinct on (utt_id, audio_version) *
+    from measures
+),
+
+candidates as (
+    select
+        utterances.*,
+        measured.num_samples,
+        measured.decoded_s,
+        measured.rms_db,
+        measured.peak,
+        measured.clipped_share,
+        measured.dc_offset,
+        measured.leading_silence_s,
+        measured.trailing_silence_s,
+        measured.silence_share,
+        measured.snr_db,
+        measured.bandwidth_hz,
+        measured.samples_hash,
+        encoded.num_units,
+        encoded.num_units / utterances.duration_s as units_per_s,
+        len(utterances.text_norm) as num_characters,
+        len(utterances.text_norm) / utterances.duration_s as characters_per_s,
+        text_languages.detected as detected_language,
+        text_languages.confidence as detected_confidence,
+    from utterances
+    left join measured using (utt_id, audio_version)
+    left join encoded using (utt_id, audio_version)
+    left join text_languages
+        on
+            md5_number_lower(utterances.text) = text_languages.text_hash
+            and utterances.language = text_languages.language
+)
+
+select
+    utt_id as id,
+    null::varchar as duplicate_of,
+from candidates
+where ({where})
