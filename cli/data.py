@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import converters, listen, quality, shell, tables, tokenizers, units
+from cslm_cli import converters, exports, listen, quality, shell, tables, tokenizers, units
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ units.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)
+exports.register(app)
 
 
 @app.command("build-mix")
