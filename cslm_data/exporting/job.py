@@ -115,7 +115,7 @@ class Job:
     def rows(self, name: str) -> Iterator[Row]:
         """The same of a query of utterances."""
         for values in self.query(name):
-            yield Row(*values[:NUM_COLUMNS], more=values[NUM_COLUMNS:])
+            yield Row._make((*values[:NUM_COLUMNS], values[NUM_COLUMNS:]))
 
     def each(self, rows: Iterator[Row], work: Callable[[Row], Made | Reject]) -> Iterator[Made]:
         """What `work` makes of the rows, in order, made ahead by threads; refusals are noted."""

@@ -8,12 +8,14 @@ semi join ({export_chosen}) as chosen using (utt_id)
 union all
 select 'bitext' as table_name, count(*) as num_rows
 from bitext
-where ($split is null or split = $split)
+where $whole
+    and ($split is null or split = $split)
     and ($corpus is null or corpus = $corpus)
     and ($languages is null or list_has_all($languages, [src_lang, tgt_lang]))
 union all
 select 'dialogues' as table_name, count(*) as num_rows
 from dialogues
-where ($split is null or split = $split)
+where $whole
+    and ($split is null or split = $split)
     and ($corpus is null or corpus = $corpus)
     and ($languages is null or list_has_all($languages, list_transform(turns, lambda t: t.language)))
