@@ -1,4 +1,4 @@
-"""Catalog → a toolkit's files → our own reader of them → catalog: nothing that they can say is lost.
+"""Catalog → a toolkit's files → our reader of them → catalog: nothing that they can say is lost.
 
 A reader that is not there yet skips its test.
 """
