@@ -195,6 +195,15 @@ WORK: dict[str, Callable[[Path, Path], Any]] = {
 
 
 # ----------------------------------------------------------------------------- measuring
+def write_files(manifest: Path, folder: Path, *, num_rows: int, num_pairs: int) -> None:
+    """What is read. In a process of its own too: a child's peak begins with that of its parent."""
+    from large_manifest import write_bitext, write_manifest, write_recordings
+
+    write_manifest(manifest, num_rows, write_recordings(folder / "audio"))
+    if num_pairs:
+        write_bitext(folder / "mt.jsonl", num_pairs)
+
+
 def run_here(step: str, manifest: Path, folder: Path) -> None:
     """One step, in the process that it is measured in."""
     work = WORK[step](manifest, folder)
@@ -253,15 +262,19 @@ def main() -> None:
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        run_here(options.step[0], *map(Path, options.step[1:]))
+        step, manifest, folder = options.step[0], *map(Path, options.step[1:])
+        if step == "write":
+            write_files(manifest, folder, num_rows=options.rows, num_pairs=options.mix_rows)
+        else:
+            run_here(step, manifest, folder)
         return
-    from large_manifest import write_bitext, write_manifest, write_recordings
-
     sides = [side for side in options.sides.split(",") if side]
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = Path(temporary)
         manifest = folder / f"speech.{options.format}"
-        write_manifest(manifest, options.rows, write_recordings(folder / "audio"))
+        sizes = [f"--rows={options.rows}", f"--mix-rows={options.mix_rows}"]
+        write = [sys.executable, __file__, *sizes, "--step", "write", str(manifest), temporary]
+        subprocess.run(write, check=True)
         print(f"{options.rows} rows, {manifest.stat().st_size / 1e9:.2f} GB", flush=True)
         runs: dict[tuple[str, str], list[tuple[Measured, Measured]]] = {}
         for _ in range(options.rounds):
@@ -281,7 +294,6 @@ def main() -> None:
         for (side, step), pairs in runs.items():
             report_side(side, step, pairs)
         if options.mix_rows:
-            write_bitext(folder / "mt.jsonl", options.mix_rows)
             mixed = measure("ours_mix", folder / "mt.jsonl", folder)
             print(f"mix of {options.mix_rows} translations: {mixed.answer if mixed else 'ended'}")
 

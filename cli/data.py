@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +49,9 @@ def demo(
 
 @app.command()
 def ingest(
-    sources: Annotated[list[Path], typer.Argument(help="Manifests, or folders of manifests.")],
+    sources: Annotated[
+        list[str], typer.Argument(help="Manifests, corpora, folders of manifests; paths or URLs.")
+    ],
     workspace: WorkspaceOption = None,
     format: Annotated[
         str | None, typer.Option("--format", help="Read as this format instead of guessing.")
@@ -61,10 +63,23 @@ def ingest(
     max_duration: Annotated[
         float, typer.Option(min=0.1, help="Longest utterance, in seconds.")
     ] = 60.0,
+    trust_manifest: Annotated[
+        bool,
+        typer.Option(
+            "--trust-manifest",
+            help="Do not open recordings whose rows state duration and sampling rate.",
+        ),
+    ] = False,
+    allow_pipes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pipes", help="Run the commands that a wav.scp holds, once; else refused."
+        ),
+    ] = False,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:
-    """Read manifests into the catalog; what is wrong becomes a row in `rejects`."""
+    """Read manifests and corpora into the catalog; what is wrong becomes a row in `rejects`."""
     from cslm_data.corpora import Defaults
     from cslm_data.ingest import ingest as run_ingest
 
@@ -72,8 +87,11 @@ def ingest(
         shell.workspace_of(workspace),
         sources,
         format=format,
-        defaults=Defaults(corpus=corpus, language=lang, license=license, split=split),
+        defaults=Defaults(
+            corpus=corpus, language=lang, license=license, split=split, allow_pipes=allow_pipes
+        ),
         max_duration_s=max_duration,
+        trust_manifest=trust_manifest,
     )
     if json:
         tables.print_json(summary)
@@ -91,11 +109,13 @@ def ingest(
         tables.print_table(
             ["source", *columns],
             [
-                (Path(s.source).name, s.format, s.num_rows, s.added, s.changed)
+                (PurePosixPath(s.source).name, s.format, s.num_rows, s.added, s.changed)
                 + (s.unchanged, s.removed, s.linked, s.rejected)
                 for s in summary.sources
             ],
         )
+        if format is None:
+            typer.echo("formats were guessed from names and first rows; --format says otherwise")
         for path in summary.unrecognised:
             typer.echo(f"not recognised, left alone: {path}")
     shell.check_reject_rate(summary.num_rejected, summary.num_rows, max_reject_rate, "ingest")

@@ -1,6 +1,7 @@
 """Recordings → headers, fingerprints and waveforms. Reads audio files, writes nothing.
 
-soundfile decodes (wav, flac, ogg vorbis, opus, mp3), soxr resamples; paths and fsspec URIs alike.
+soundfile decodes (wav, flac, ogg vorbis, opus, mp3), soxr resamples; paths and fsspec URIs alike,
+and a range of either: `x.pack#bytes=START-LENGTH`.
 """
 
 # T samples, C channels
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cslm_data.audio_store import Window, find_pack, split_range
 from cslm_data.errors import AudioError
 
 SAMPLE_RATE_HZ = 16_000
@@ -197,9 +199,9 @@ def _open_sound(uri: str) -> Iterator[Any]:
 
     path = _local_path(uri)
     with contextlib.ExitStack() as stack:
-        # Remote files and those whose name would be taken for headerless audio are handed over
-        # open, so that the content alone decides the format.
-        if path is None or path.suffix.lower() == ".raw":
+        # Remote files, ranges of files, and those whose name would be taken for headerless audio
+        # are handed over open, so that the content alone decides the format.
+        if path is None or path.suffix.lower() == ".raw" or split_range(uri)[1] is not None:
             source: Any = stack.enter_context(_open_bytes(uri))
         else:
             _check_local(uri, path)
@@ -241,15 +243,17 @@ def _check_wav_is_whole(uri: str) -> None:
 
 
 def _local_path(uri: str) -> Path | None:
-    """The local path of a path or `file://` URI, None for remote ones."""
+    """The local path of a path or `file://` URI, without its range; None for remote ones."""
+    uri, _ = split_range(uri)
     if uri.startswith("file://"):
-        return Path(uri.removeprefix("file://"))
-    return None if "://" in uri else Path(uri)
+        return find_pack(Path(uri.removeprefix("file://")))
+    return None if "://" in uri else find_pack(Path(uri))
 
 
 def _check_local(uri: str, path: Path) -> None:
-    if not path.is_file():
-        where = "not a file" if path.exists() else "no such file"
+    # os.path says no where pathlib raises: names longer than a file can have.
+    if not os.path.isfile(path):  # noqa: PTH113
+        where = "not a file" if os.path.exists(path) else "no such file"  # noqa: PTH110
         raise AudioError("missing", f"{uri}: {where}; correct the path in the manifest")
     if path.stat().st_size == 0:
         raise AudioError("empty", f"{uri}: the file has no bytes; fetch it again")
@@ -260,6 +264,11 @@ def _check_local(uri: str, path: Path) -> None:
 @contextlib.contextmanager
 def _open_bytes(uri: str) -> Iterator[BinaryIO]:
     """The recording's bytes as a seekable stream; what goes wrong in opening is an AudioError."""
+    whole, window = split_range(uri)
+    if window is not None:
+        with _open_bytes(whole) as stream:
+            yield _open_window(stream, uri, *window)
+        return
     path = _local_path(uri)
     if path is not None:
         _check_local(uri, path)
@@ -283,6 +292,15 @@ def _open_bytes(uri: str) -> Iterator[BinaryIO]:
             raise AudioError("empty", f"{uri}: the object has no bytes; fetch it again")
         stream.seek(0)
         yield cast(BinaryIO, stream)
+
+
+def _open_window(stream: BinaryIO, uri: str, start: int, length: int) -> BinaryIO:
+    size = stream.seek(0, io.SEEK_END)
+    if length == 0:
+        raise AudioError("empty", f"{uri}: a recording of no bytes; correct where it came from")
+    if start + length > size:
+        raise AudioError("truncated", f"{uri}: the file has {size} bytes; ingest its source again")
+    return cast(BinaryIO, io.BufferedReader(Window(stream, start, length)))
 
 
 def _first_line(error: Exception) -> str:

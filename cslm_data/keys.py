@@ -28,6 +28,15 @@ def key64(*parts: str) -> int:
     return digest.intdigest()
 
 
+def md5_key(text: str) -> int:
+    """64-bit key of one string that SQL computes too: DuckDB's `md5_number_lower`.
+
+    The last eight bytes of the MD5 of its UTF-8, little-endian.
+    """
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.md5(data, usedforsecurity=False).digest()[8:], "little")
+
+
 def mix64(keys_N: U64, seed: int) -> U64:
     """Pseudo-random uint64 of each key under a seed: uint64 (N,) → uint64 (N,).
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +33,16 @@ from cslm_data.languages import check_language
 from cslm_data.mixing.candidates import (
     Candidates,
     Gathering,
-    MixSource,
     expand_recipe,
     gather,
 )
-from cslm_data.mixing.files import load_plan_id, publish, write_mix
+from cslm_data.mixing.files import REFUSED, load_plan_id, publish, write_mix
 from cslm_data.mixing.plan import plan_mix
 from cslm_data.mixing.recipes import Recipe, load_recipe, recipe_json
+from cslm_data.mixing.rows import MixSource
 from cslm_data.mixing.splits import split_sentences
 from cslm_data.progress import progress
+from cslm_data.reject_files import RejectFile, open_rejects
 from cslm_data.samples import CompileOptions
 from cslm_data.shards import MixInfo
 from cslm_data.templates import all_literals, prompts_id
@@ -107,13 +107,18 @@ def build_mix(
             text = get_text_tokenizer(
                 workspace, text_tokenizer, connection, prompts=all_literals(list(languages))
             )
-            gathering, candidates = _gather(connection, sources, rules, speech, text, rows)
+            with open_rejects(building / REFUSED) as refused:
+                gathering, candidates = _gather(
+                    connection, sources, rules, speech, text, rows, refused
+                )
             num_untranscribed = _count_untranscribed(connection, sources)
         _check_data(sources, candidates)
+        num_rejected = refused.reasons.total()
+        num_candidates = sum(pool.population for pool in candidates)
         plan = plan_mix(sources, candidates, rules, seed=seed, shard_bytes=shard_bytes)
         if len(plan) == 0:
             raise NoDataError(
-                f"mix {name}: nothing is left of {len(gathering.rejects)} candidates; see why: "
+                f"mix {name}: nothing is left of {num_rejected} candidates; see why: "
                 'cslm-data sql "select reason, count(*) from rejects group by reason"'
             )
         identity = {
@@ -129,7 +134,7 @@ def build_mix(
             "plan": plan.digest(),
         }
         mix_id = content_id(identity)
-        reasons = dict(sorted(Counter(r.reason for r in gathering.rejects).items()))
+        reasons = dict(sorted(refused.reasons.items()))
         if folder.exists():
             if load_plan_id(folder) == mix_id:
                 shutil.rmtree(building)
@@ -156,10 +161,10 @@ def build_mix(
             "template_version": TEMPLATE_VERSION,
             "realised": plan.realised,
             "counts": {
-                "candidates": gathering.num_candidates + len(gathering.rejects),
+                "candidates": num_candidates,
                 "selected": plan.num_selected,
-                "not_selected": gathering.num_candidates - plan.num_selected,
-                "rejected": len(gathering.rejects),
+                "not_selected": num_candidates - num_rejected - plan.num_selected,
+                "rejected": num_rejected,
                 "samples": len(plan),
                 "no_text": num_untranscribed,
             },
@@ -169,7 +174,6 @@ def build_mix(
             plan,
             sources,
             document,
-            rejects=gathering.rejects,
             options=gathering.options,
         )
         publish(building, folder)
@@ -184,6 +188,7 @@ def _gather(
     speech: _SpeechTokenizer,
     text: TextTokenizer,
     rows: Path,
+    refused: RejectFile,
 ) -> tuple[Gathering, list[Candidates]]:
     splits = None
     if rules.splits.by == "content":
@@ -196,6 +201,7 @@ def _gather(
         )
     gathering = Gathering(
         rows=rows,
+        rejects=refused,
         tokenizer=text,
         tokenizer_id=speech.tokenizer_id,
         options=CompileOptions(

@@ -174,8 +174,16 @@ def get_text_tokenizer(
     return load_text_tokenizer(folder)
 
 
+_MOST_TEXTS = 1_000_000
+"""A keyed sample of about so many texts is enough to train on."""
+
+
 def _texts(connection: Connection, prompts: Sequence[str]) -> Iterator[str]:
-    rows = [text for (text,) in connection.execute(read_sql("mix_texts")).fetchall()]
+    threshold = connection.execute(read_sql("mix_texts_share"), {"most": _MOST_TEXTS}).fetchone()
+    query = connection.execute(
+        read_sql("mix_texts"), {"threshold": threshold[0] if threshold else 0}
+    )
+    rows = [text for (text,) in query.fetchall()]
     yield from rows
     for _ in range(1 + len(rows) // 200 if rows else 0):
         yield from prompts

@@ -33,6 +33,8 @@ class AuditResult:
     """Speech of the utterances that are found, each counted once; None: it is not about speech."""
     skipped: str | None = None
     """Why it could not be asked, and what to run first; None: it was."""
+    failed: bool = False
+    """Whether `skipped` is an error of the audit itself: its file, or its SQL."""
 
     def records(self) -> list[dict[str, Any]]:
         """The examples as objects."""

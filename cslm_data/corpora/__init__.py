@@ -8,8 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Literal
 
-from cslm_data.corpora import alignments, bitext, dialogues, instructions, manifest
+from cslm_data.corpora import (
+    aishell,
+    alignments,
+    bitext,
+    common_voice,
+    ctm,
+    dialogues,
+    hf_parquet,
+    instructions,
+    kaldi,
+    lhotse,
+    librispeech,
+    manifest,
+    messages,
+    mls,
+    moses,
+    nemo,
+    textgrid,
+)
+from cslm_data.corpora.columns import Columns
 from cslm_data.corpora.source import Source
 from cslm_data.errors import UsageError
 from cslm_data.records import Alignment, BitextPair, Dialogue, Reject, Utterance
@@ -31,21 +51,42 @@ class Defaults:
     """Keeps audio that came inside of another file, under a name; returns its address."""
 
 
+Read = Callable[[Source, Defaults], Iterator[Record | Reject]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reader:
     """A format: how to recognise a file, or a folder as a whole, and how to read it."""
 
     recognises: Callable[[Source], bool]
-    read: Callable[[Source, Defaults], Iterator[Record | Reject]]
-    reads_folders: bool = False
-    """Takes a folder as a whole; else one file."""
+    read: Read | Columns
+    """A generator of records; or fields and a query, for formats of plain rows, which are long."""
+    reads_folders: bool | Literal["too"] = False
+    """Takes a folder as a whole instead of one file; `too`: either."""
 
 
 READERS: dict[str, Reader] = {
-    "manifest": Reader(recognises=manifest.recognises, read=manifest.read),
+    "manifest": Reader(recognises=manifest.recognises, read=manifest.COLUMNS),
+    "nemo": Reader(recognises=nemo.recognises, read=nemo.COLUMNS),
+    "common_voice": Reader(
+        recognises=common_voice.recognises_folder, read=common_voice.COLUMNS, reads_folders=True
+    ),
+    "common_voice_table": Reader(recognises=common_voice.recognises, read=common_voice.COLUMNS),
+    "librispeech": Reader(
+        recognises=librispeech.recognises, read=librispeech.read, reads_folders=True
+    ),
+    "mls": Reader(recognises=mls.recognises, read=mls.read, reads_folders=True),
+    "aishell": Reader(recognises=aishell.recognises, read=aishell.read, reads_folders=True),
+    "kaldi": Reader(recognises=kaldi.recognises, read=kaldi.read, reads_folders=True),
+    "lhotse": Reader(recognises=lhotse.recognises, read=lhotse.read, reads_folders="too"),
+    "hf_parquet": Reader(recognises=hf_parquet.recognises, read=hf_parquet.read),
+    "textgrid": Reader(recognises=textgrid.recognises, read=textgrid.read, reads_folders="too"),
+    "ctm": Reader(recognises=ctm.recognises, read=ctm.read),
     "alignments": Reader(recognises=alignments.recognises, read=alignments.read),
-    "bitext": Reader(recognises=bitext.recognises, read=bitext.read),
-    "instructions": Reader(recognises=instructions.recognises, read=instructions.read),
+    "bitext": Reader(recognises=bitext.recognises, read=bitext.COLUMNS),
+    "moses": Reader(recognises=moses.recognises_folder, read=moses.COLUMNS, reads_folders=True),
+    "instructions": Reader(recognises=instructions.recognises, read=instructions.COLUMNS),
+    "messages": Reader(recognises=messages.recognises, read=messages.read),
     "dialogues": Reader(recognises=dialogues.recognises, read=dialogues.read),
 }
 """In the order in which the files of a folder are read: dialogues refer to utterances."""
@@ -68,6 +109,7 @@ def find_reader(name: str) -> Reader:
 def guess_format(source: Source) -> str | None:
     """The format of a file, or of a folder as a whole; None: none that we know."""
     for name, reader in all_readers().items():
-        if reader.reads_folders == source.is_folder and reader.recognises(source):
+        takes = reader.reads_folders if source.is_folder else reader.reads_folders is not True
+        if takes and reader.recognises(source):
             return name
     return None

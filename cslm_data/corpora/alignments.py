@@ -18,7 +18,7 @@ from cslm_data.records import Alignment, Phone, Reject, Word
 if TYPE_CHECKING:
     from cslm_data.corpora import Defaults
 
-SILENCE = frozenset({"", "sil", "sp", "spn", "<eps>", "<sil>"})
+SILENCE = frozenset({"", "sil", "sp", "spn", "<eps>", "<sil>", "[sil]"})
 """Labels of silence and noise, in lower case, as MFA, Kaldi and Praat write them."""
 
 
@@ -55,15 +55,22 @@ def _alignment(row: Row, source: Source, defaults: Defaults) -> Alignment | Reje
     except (TypeError, ValueError, KeyError, IndexError) as error:
         detail = f"{row.place}: [start, end, phone] expected ({error!r})"
         return reject(corpus, key, "bad_phones", detail)
+    return checked_alignment(corpus, key, words, phones, place=row.place)
+
+
+def checked_alignment(
+    corpus: str, key: str, words: Sequence[Word], phones: Sequence[Phone], *, place: str
+) -> Alignment | Reject:
+    """The alignment of an utterance without silence among its words, or what is wrong with it."""
     words = [word for word in words if not is_silence(word.word)]
     if not words and not phones:
-        return reject(corpus, key, "no_words", f"{row.place}: no word besides silence, no phone")
+        return reject(corpus, key, "no_words", f"{place}: no word besides silence, no phone")
     wrong = _out_of_order(words) or _out_of_order(phones)
     if wrong is not None:
         label = wrong.word if isinstance(wrong, Word) else wrong.phone
-        detail = f"{row.place}: {label!r} at {wrong.start_s}–{wrong.end_s} s is out of order"
+        detail = f"{place}: {label!r} at {wrong.start_s}–{wrong.end_s} s is out of order"
         return reject(corpus, key, "bad_times", detail)
-    return Alignment(utt_id=key, words=tuple(words), phones=tuple(phones), place=row.place)
+    return Alignment(utt_id=key, words=tuple(words), phones=tuple(phones), place=place)
 
 
 def _out_of_order(intervals: Sequence[Word | Phone]) -> Word | Phone | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -64,13 +65,18 @@ class Source:
             return audio
         if self.is_remote:
             return audio if audio.startswith("/") else f"{self.folder()}/{audio}"
-        return str((Path(self.folder()) / Path(audio).expanduser()).resolve())
+        try:
+            # Links are left as they are: queries, which resolve most paths, cannot follow them.
+            return os.path.normpath(Path(self.folder()) / Path(audio).expanduser())
+        except (ValueError, RuntimeError):
+            # A path that no file can have: a NUL in it, or the home of nobody.
+            return f"{self.folder()}/{audio}"
 
     def exists(self, name: str = "") -> bool:
         """Whether it is there; with a name, whether the folder has such a file or folder."""
         address = f"{self.uri}/{name}" if name else self.uri
         if not self.is_remote:
-            return Path(address).exists()
+            return os.path.exists(address)  # noqa: PTH110 - false for names no file can have
         filesystem, path = _filesystem(address)
         with _explained(address):
             return bool(filesystem.exists(path))
@@ -92,6 +98,23 @@ class Source:
         relative = [str(name).removeprefix(prefix) for name in below]
         simple = pattern.replace("**/", "*")
         return sorted(name for name in relative if fnmatch.fnmatchcase(name, simple))
+
+    def entries(self, folder: str = "") -> tuple[list[str], list[str]]:
+        """Names of the files and of the folders in this folder, or in one below it, sorted."""
+        address = f"{self.uri}/{folder}" if folder else self.uri
+        if not self.is_remote:
+            with _explained(address), os.scandir(address) as found:
+                kinds = [(entry.name, entry.is_dir()) for entry in found]
+        else:
+            filesystem, path = _filesystem(address)
+            with _explained(address):
+                listed = filesystem.ls(path, detail=True)
+            kinds = [
+                (PurePosixPath(str(entry["name"])).name, entry["type"] == "directory")
+                for entry in listed
+            ]
+        kinds.sort()
+        return [n for n, is_dir in kinds if not is_dir], [n for n, is_dir in kinds if is_dir]
 
     @contextlib.contextmanager
     def open(self, name: str = "") -> Iterator[BinaryIO]:

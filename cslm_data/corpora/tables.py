@@ -135,7 +135,7 @@ def _read_delimited(source: Source, delimiter: str) -> Iterator[Row | Reject]:
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = headerless_names(source) or [cell.strip() for cell in cells]
+                header = list(headerless_names(source) or [cell.strip() for cell in cells])
                 if not headerless_names(source):
                     continue
             joined = "".join(cells)
@@ -147,15 +147,15 @@ def _read_delimited(source: Source, delimiter: str) -> Iterator[Row | Reject]:
                 yield Row(place=place, fields=dict(zip(header, cells, strict=True)))
 
 
-def headerless_names(source: Source) -> list[str] | None:
+def headerless_names(source: Source) -> tuple[str, ...] | None:
     """Column names of a `name.en-zh.tsv`: two columns without a header, source and target."""
-    return ["src", "tgt"] if source.suffix == ".tsv" and language_pair_of(source) else None
+    return ("src", "tgt") if source.suffix == ".tsv" and language_pair_of(source.stem) else None
 
 
-def language_pair_of(source: Source) -> tuple[str, str] | None:
-    """`("en", "zh")` for `news.en-zh.tsv`, None without such a part in the name."""
-    parts = source.stem.rsplit(".", 1)[-1].split("-")
-    if "." in source.stem and len(parts) == 2 and all(part.isalpha() for part in parts):
+def language_pair_of(stem: str) -> tuple[str, str] | None:
+    """`("en", "zh")` for `news.en-zh`, None without such a part in the name."""
+    parts = stem.rsplit(".", 1)[-1].split("-")
+    if "." in stem and len(parts) == 2 and all(part.isalpha() for part in parts):
         return parts[0], parts[1]
     return None
 

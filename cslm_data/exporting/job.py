@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import duckdb
 
 from cslm_data.audio import SAMPLE_RATE_HZ
+from cslm_data.audio_store import split_range
 from cslm_data.catalog import Connection, read_sql
 from cslm_data.errors import AudioError, UsageError
 from cslm_data.exporting.folders import CUT_FOLDER, cut_out
@@ -26,8 +26,6 @@ STAGE = "export"
 
 _ROWS = 2048
 _READERS = 8
-_PACKED = re.compile(r"(?s)(.+)#bytes=\d+-\d+")
-"""An address of audio that lies inside of another file."""
 
 Made = TypeVar("Made")
 
@@ -237,9 +235,9 @@ def split_of(row: Row) -> str:
 
 def problem_of_address(row: Row, *, remote: bool) -> str:
     """Why no other toolkit could open its audio: `packed`, or `remote` where that is one."""
-    packed = _PACKED.fullmatch(row.audio)
-    if packed:
-        return f"packed: its audio lies inside of {local_path(packed[1])}"
+    file, bytes_of_it = split_range(row.audio)
+    if bytes_of_it is not None:
+        return f"packed: its audio lies inside of {local_path(file)}"
     if not remote and "://" in local_path(row.audio):
         return f"remote: {row.audio} lies on another machine"
     return ""

@@ -8,11 +8,10 @@ the catalog is closed before the first shard is written and a mix is made of one
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.catalog import Connection, read_sql
-from cslm_data.errors import UsageError
+from cslm_data.catalog import Connection
 from cslm_data.keys import U64
 from cslm_data.mixing.recipes import Recipe
+from cslm_data.mixing.rows import MixSource, choose_sample, open_rows, read_turns
 from cslm_data.mixing.splits import SentenceSplits, SplitIndex, manifest_split
-from cslm_data.records import SPLITS, Reject, Sample, Word
+from cslm_data.records import SPLITS, Reject, Sample
+from cslm_data.reject_files import RejectFile
 from cslm_data.samples import (
     CompileError,
     CompileOptions,
-    SourceTurn,
     compile_sample,
     count_tokens,
-    prompt_kind,
     source_hash,
 )
 from cslm_data.shards import encode_sample
@@ -44,44 +42,15 @@ if TYPE_CHECKING:
 
 U32 = NDArray[np.uint32]
 
-_QUERIES = {
-    "asr": "mix_utterances",
-    "tts": "mix_utterances",
-    "mt": "mix_bitext",
-    "instruct": "mix_instruct",
-    "s2s": "mix_chat",
-    "t2s": "mix_chat",
+_COLUMNS: dict[str, Any] = {
+    "keys": np.uint64,
+    "tokens": np.uint32,
+    "units": np.uint32,
+    "bytes": np.uint32,
+    "splits": np.uint8,
+    "sentences": np.uint64,
 }
-_BATCH_ROWS = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixSource:
-    """One task in one language, or from one to another."""
-
-    index: int
-    rule: int
-    """Which of the recipe's sources it comes from."""
-    task: str
-    language: str
-    answer_language: str
-    share: float
-    """Of the training tokens, as the recipe asks."""
-    max_epochs: float
-    where: str | None
-    optional: bool
-
-    @property
-    def languages(self) -> str:
-        """Label of the languages: `en`, or `en-zh` from English to Mandarin."""
-        if self.language == self.answer_language:
-            return self.language
-        return f"{self.language}-{self.answer_language}"
-
-    @property
-    def prompt_kind(self) -> str | None:
-        """Which wordings its samples take."""
-        return prompt_kind(self.task, self.language, self.answer_language)
+"""What is kept of each candidate, in arrays: there may be very many."""
 
 
 @dataclass(kw_only=True)
@@ -101,6 +70,8 @@ class Candidates:
     """Tokens that each wording adds."""
     num_rows: int
     """Rows that the catalog gave, rejected ones included."""
+    population: int
+    """Rows that the catalog has, of which `num_rows` are all, or a sample (`max_candidates`)."""
     reasons: Counter[str]
 
 
@@ -116,7 +87,8 @@ class Gathering:
     recipe: Recipe
     sentence_splits: SentenceSplits | None
     """None: the corpus's own splits."""
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: RejectFile
+    """Takes what makes no sample, so that it need not be kept."""
     seen: set[int] = field(default_factory=set)
     num_candidates: int = 0
     digest: Any = field(default_factory=hashlib.blake2b)
@@ -160,24 +132,32 @@ def gather(
 
     wording_tokens = _count_wordings(source, to.tokenizer)
     first = to.num_candidates
-    columns: dict[str, list[Any]] = {name: [] for name in ("keys", "tokens", "units", "bytes")}
-    splits: list[int] = []
-    sentences: list[int] = []
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     num_rows = 0
-    num_rejects = len(to.rejects)
-    with _query(connection, source, to.tokenizer_id) as reader:
+    reasons_before = to.rejects.reasons.copy()
+    population, threshold = choose_sample(connection, source, to.recipe)
+    with open_rows(
+        connection,
+        source,
+        tokenizer_id=to.tokenizer_id,
+        recipe=to.recipe,
+        threshold=threshold,
+    ) as reader:
         schema = reader.schema.append(pyarrow.field("candidate", pyarrow.uint32()))
         path = to.rows / f"{source.index:04d}.parquet"
         with pyarrow.parquet.ParquetWriter(path, schema) as writer:
             for batch in reader:
                 num_rows += len(batch)
-                kept = _compile_batch(batch, source, to, wording_tokens, columns)
+                found: dict[str, list[int]] = {name: [] for name in _COLUMNS}
+                kept = _compile_batch(batch, source, to, wording_tokens, found)
                 if kept:
                     rows = batch.take(kept)
-                    splits.extend(
+                    found["splits"] = [
                         SPLITS.index(manifest_split(names)) for names in rows["splits"].to_pylist()
-                    )
-                    sentences.extend(key or 0 for key in rows["sentence"].to_pylist())
+                    ]
+                    found["sentences"] = [key or 0 for key in rows["sentence"].to_pylist()]
+                    for name, kind in _COLUMNS.items():
+                        columns[name].append(np.array(found[name], kind))
                     numbers = np.arange(
                         to.num_candidates, to.num_candidates + len(kept), dtype=np.uint32
                     )
@@ -185,46 +165,26 @@ def gather(
                     rows = rows.append_column("candidate", pyarrow.array(numbers))
                     writer.write_batch(rows.cast(schema))
                 advance(len(batch))
-    splits_N = np.array(splits, np.uint8)
+    arrays = {
+        name: np.concatenate([np.zeros(0, kind), *columns.pop(name)])
+        for name, kind in _COLUMNS.items()
+    }
+    splits_N = arrays["splits"]
     if to.sentence_splits is not None:
-        splits_N = to.sentence_splits.of(np.array(sentences, np.uint64))
+        splits_N = to.sentence_splits.of(arrays["sentences"])
     to.digest.update(splits_N.tobytes())
     return Candidates(
         first=first,
-        keys_N=np.array(columns["keys"], np.uint64),
-        tokens_N=np.array(columns["tokens"], np.uint32),
-        units_N=np.array(columns["units"], np.uint32),
-        bytes_N=np.array(columns["bytes"], np.uint32),
+        keys_N=arrays["keys"],
+        tokens_N=arrays["tokens"],
+        units_N=arrays["units"],
+        bytes_N=arrays["bytes"],
         splits_N=splits_N,
         wording_tokens=wording_tokens,
         num_rows=num_rows,
-        reasons=Counter(reject.reason for reject in to.rejects[num_rejects:]),
+        population=num_rows if population < 0 else population,
+        reasons=to.rejects.reasons - reasons_before,
     )
-
-
-def read_turns(column: Any) -> list[list[SourceTurn]]:
-    """Turns of each row of an Arrow column; units are views of its memory."""
-    offsets = column.offsets.to_numpy()
-    flat = column.values
-    values = {name: flat.field(name).to_pylist() for name in ("role", "language", "text", "words")}
-    units = _lists(flat.field("units"))
-    durations = _lists(flat.field("durations"))
-
-    def turn(index: int) -> SourceTurn:
-        words = values["words"][index]
-        return SourceTurn(
-            role=values["role"][index],
-            language=values["language"][index],
-            text=values["text"][index],
-            units=units[index],
-            durations=durations[index],
-            words=None if words is None else tuple(Word(**word) for word in words),
-        )
-
-    return [
-        [turn(index) for index in range(start, end)]
-        for start, end in itertools.pairwise(offsets.tolist())
-    ]
 
 
 def sample_choices(source: MixSource, keys: Sequence[str], *, prompts_seed: int) -> list[int]:
@@ -233,34 +193,6 @@ def sample_choices(source: MixSource, keys: Sequence[str], *, prompts_seed: int)
     if kind is None:
         return [0] * len(keys)
     return [choose_wording(kind, source.language, seed=prompts_seed, key=key) for key in keys]
-
-
-@contextlib.contextmanager
-def _query(
-    connection: Connection, source: MixSource, tokenizer_id: str
-) -> Iterator[pyarrow.RecordBatchReader]:
-    """The rows of a source as Arrow batches; mistakes in `where` are the recipe's."""
-    import duckdb
-
-    name = _QUERIES[source.task]
-    values: dict[str, Any] = {"language": source.language}
-    if name in ("mix_bitext", "mix_chat"):
-        values["answer_language"] = source.answer_language
-    if name in ("mix_utterances", "mix_chat"):
-        values["tokenizer_id"] = tokenizer_id
-    if name == "mix_chat":
-        values["spoken"] = source.task == "s2s"
-    text = read_sql(name).replace("({where})", f"({source.where or 'true'})")
-    try:
-        result: Any = connection.sql(text, params=values)
-    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-        if source.where is None:
-            raise
-        raise UsageError(
-            f"recipe: sources[{source.rule}].where {source.where!r}: {error}"
-        ) from None
-    with result.to_arrow_reader(_BATCH_ROWS) as reader:
-        yield reader
 
 
 def _compile_batch(
@@ -284,7 +216,7 @@ def _compile_batch(
             reason=reason,
             detail=f"{source.task} {source.languages}: {detail}",
         )
-        to.rejects.append(row)
+        to.rejects.add(row)
 
     for place, turns in enumerate(read_turns(batch["turns"])):
         ids = all_ids[place]
@@ -343,14 +275,3 @@ def _count_wordings(source: MixSource, tokenizer: TextTokenizer) -> tuple[int, .
         )
         for choice in range(len(wordings(kind, source.language)))
     )
-
-
-def _lists(column: Any) -> list[NDArray[np.uint16] | None]:
-    """Each list of an Arrow column of lists of uint16, None for null."""
-    offsets = column.offsets.to_numpy().tolist()
-    values = column.values.to_numpy(zero_copy_only=False).astype(np.uint16, copy=False)
-    valid: Iterator[bool] = iter(column.is_valid().to_pylist())
-    return [
-        values[start:end] if is_valid else None
-        for (start, end), is_valid in zip(itertools.pairwise(offsets), valid, strict=True)
-    ]

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from cslm_data.catalog import read_sql
 from cslm_data.errors import CslmError
 from cslm_data.keys import file_sha256
-from cslm_data.mixing.candidates import MixSource, read_turns
 from cslm_data.mixing.plan import MixPlan
+from cslm_data.mixing.rows import MixSource, read_turns
 from cslm_data.progress import progress
-from cslm_data.records import SPLITS, Reject, Sample
-from cslm_data.reject_files import write_rejects
+from cslm_data.records import SPLITS, Sample
 from cslm_data.samples import CompileOptions, compile_sample
 from cslm_data.shards import ShardEntry, read_index, write_shard
 from cslm_data.workspace import atomic_path, remove_leftovers, write_json
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 log = logging.getLogger(__name__)
+
+REFUSED = "rejects.parquet"
+"""Candidates that make no sample."""
 
 _BATCH_ROWS = 512
 _MIX = "mix"
@@ -51,12 +53,11 @@ def write_mix(
     sources: Sequence[MixSource],
     document: dict[str, Any],
     *,
-    rejects: Sequence[Reject],
     options: CompileOptions,
 ) -> None:
     """Write all files of a mix into its building folder; shards that are finished stay.
 
-    `document` is mix.json but for its shards and splits.
+    What was refused waits there as REFUSED. `document` is mix.json but for its shards and splits.
     """
     mix = building / _MIX
     if load_plan_id(building) != document["mix_id"]:
@@ -68,7 +69,8 @@ def write_mix(
         remove_leftovers(folder)
     table = _plan_table(plan, sources)
     _write_parquet(mix / "mix.parquet", building, "mix_plan", table)
-    write_rejects(mix / "rejects.parquet", rejects)
+    with atomic_path(mix / REFUSED) as temporary:
+        shutil.copyfile(building / REFUSED, temporary)
     entries = _write_shards(shards, building, plan, table, sources, document, options)
     splits = {
         split: {

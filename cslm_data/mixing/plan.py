@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cslm_data.errors import UsageError
 from cslm_data.keys import U64, content_id, key64, mix64
-from cslm_data.mixing.candidates import Candidates, MixSource, sample_choices
+from cslm_data.mixing.candidates import Candidates, sample_choices
 from cslm_data.mixing.recipes import Recipe
+from cslm_data.mixing.rows import MixSource
 from cslm_data.mixing.selection import U32, take, water_fill
 from cslm_data.mixing.splits import TEST, TRAIN, VALID
 from cslm_data.records import SPLITS
@@ -98,12 +100,23 @@ def _choose_train(
 ) -> list[Row]:
     """Whole epochs and a beginning of each source, by weight; the rows that say how it came out."""
     orders = [_selection_order(pool, TRAIN, recipe.selection_seed) for pool in candidates]
-    available = [
+    seen = [
         int(_tokens_of_epoch(source, pool, recipe, order_N, 0)[order_N].sum(dtype=np.int64))
         for source, pool, order_N in zip(sources, candidates, orders, strict=True)
     ]
+    available = [
+        tokens if pool.population == pool.num_rows else tokens * pool.population // pool.num_rows
+        for tokens, pool in zip(seen, candidates, strict=True)
+    ]
     total = recipe.total_tokens or _default_total(sources, available)
     targets = _targets(sources, available, total)
+    for source, pool, has, target in zip(sources, candidates, seen, targets, strict=True):
+        if pool.population > pool.num_rows and target > has:
+            raise UsageError(
+                f"recipe: max_candidates {recipe.max_candidates}: the {pool.num_rows} rows looked "
+                f"at for {source.task} {source.languages} (of {pool.population}) have {has} "
+                f"tokens, and the mix asks for {round(target)}; raise it, or lower total_tokens"
+            )
     parts: list[_Chosen] = []
     for source, pool, order_N, target in zip(sources, candidates, orders, targets, strict=True):
 

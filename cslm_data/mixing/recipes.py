@@ -71,6 +71,10 @@ class Recipe:
     total_tokens: int | None = None
     """Training tokens of the mix; null: one pass over all sources, or less where a task that is
     not optional could not hold its share of that."""
+    max_candidates: int | None = None
+    """Look at no more than about so many rows of each task × language, a keyed sample of them, so
+    that a mix of a share of a very large corpus is planned quickly; null: at all. Spoken dialogues
+    are always looked at whole."""
     chunk_words: int = DEFAULT_CHUNK_WORDS
     """Words of a chunk of a spoken answer."""
     max_sample_tokens: int | None = None
@@ -106,6 +110,7 @@ def check_recipe(document: Any, *, where: str) -> Recipe:
         )
     _positive(recipe.chunk_words, f"{where}: chunk_words")
     _positive(recipe.total_tokens, f"{where}: total_tokens")
+    _positive(recipe.max_candidates, f"{where}: max_candidates")
     _positive(recipe.max_sample_tokens, f"{where}: max_sample_tokens")
     _positive(rules.max_per_source, f"{where}: splits.max_per_source")
     if not recipe.sources:

@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from cslm_data.html import embed_json
+from cslm_data.plots import bar_plot, heat_map, line_plot
 from cslm_data.quality.figure_tables import Cell, FigureTable, figure_tables
 from cslm_data.quality.figures import TokenizerReport, UnitReport, as_json
-from cslm_data.quality.plots import bar_plot, heat_map, line_plot
 from cslm_data.quality.robustness import CHANGES
 from cslm_data.quality.usage import Counts
 from cslm_data.workspace import atomic_path
@@ -65,15 +65,13 @@ def render_page(report: UnitReport) -> str:
         for tokenizer in report.tokenizers
         if tokenizer.plots.phones
     ]
-    # A `<` inside would end the element that holds it.
-    figures = json.dumps(as_json(report), ensure_ascii=False).replace("<", "\\u003c")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>unit quality: {escape(names)}</title><style>{_STYLE}</style></head><body>"
         f"<h1>Unit quality</h1>{_tokenizers(report)}{_notes(report)}{''.join(sections)}"
         f"{_section('settings', _settings(report))}"
-        f'<script type="application/json" id="figures">{figures}</script></body></html>\n'
+        f"{embed_json(as_json(report), 'figures')}</body></html>\n"
     )
 
 

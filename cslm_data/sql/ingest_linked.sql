@@ -1,11 +1,12 @@
--- Ids of a dialogue manifest's utterances whose audio another manifest already describes: the turn is
--- linked to that one. One row per id.
-select incoming.utt_id
-from incoming
-inner join all_utterances
+-- Leave out a dialogue manifest's utterances whose audio another manifest already describes: the turn is
+-- linked to that one.
+insert into verdicts
+select raws.rowid, null, null, true
+from raw_utterances as raws
+inner join all_utterances as others
     on
-        incoming.audio = all_utterances.audio
-        and incoming.offset_s = all_utterances.offset_s
-        and incoming.source_uri <> all_utterances.source_uri
-group by incoming.utt_id
-order by incoming.utt_id;
+        raws.audio = others.audio
+        and raws.offset_s = others.offset_s
+        and others.source_uri <> $source
+where raws.rowid not in (select verdicts.row_id from verdicts)
+group by raws.rowid

@@ -1,19 +1,25 @@
--- One source's rows into a table: what it no longer says goes, what changed is replaced, what is new
--- comes. {table}, {id} and {source} are filled by ingest.py; `incoming` holds the source's rows.
-
+-- One source's rows into a table that has rows of it already: what it no longer says goes, what changed is
+-- replaced, what is new comes, what stays may have moved in its file. `arrived` holds the source's rows.
 delete from {table}
 where
-    source_uri = '{source}'
+    source_uri = $source
     and not exists (
-        select 1 from incoming
-        where incoming.{id} = {table}.{id} and incoming.row_hash = {table}.row_hash
+        select 1 from arrived
+        where arrived.{id} = {table}.{id} and arrived.row_hash = {table}.row_hash
     );
 
+update {table}
+set place = arrived.place
+from arrived
+where
+    {table}.{id} = arrived.{id}
+    and {table}.source_uri = $source
+    and {table}.place <> arrived.place;
+
 insert into {table} by name
-select incoming.*
-from incoming
+select arrived.*
+from arrived
 where not exists (
     select 1 from {table}
-    where {table}.{id} = incoming.{id} and {table}.source_uri = '{source}'
-)
-order by incoming.{id};
+    where {table}.{id} = arrived.{id} and {table}.source_uri = $source
+);

@@ -3,7 +3,8 @@
 delete from all_utterances
 where
     source_uri in (select sources.source_uri from sources where sources.format = 'dialogues')
+    and source_uri <> $source
     and exists (
-        select 1 from incoming
-        where incoming.audio = all_utterances.audio and incoming.offset_s = all_utterances.offset_s
-    );
+        select 1 from raw_utterances as raws
+        where raws.audio = all_utterances.audio and raws.offset_s = all_utterances.offset_s
+    )

@@ -3,7 +3,7 @@
 with chosen as (
     select pair_id, corpus, split, src_lang, tgt_lang, src, tgt, src_key
     from bitext
-    where ({where})
+    where xor(key_hash, $mask::ubigint) <= $threshold::ubigint and ({where})
 ),
 
 directed as (

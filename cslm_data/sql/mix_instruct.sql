@@ -6,6 +6,7 @@ with chosen as (
     where
         language = $language
         and len(list_filter(turns, lambda t: t.audio is not null or t.utt_id is not null)) = 0
+        and xor(key_hash, $mask::ubigint) <= $threshold::ubigint
         and ({where})
 )
 

@@ -1,4 +1,5 @@
--- Every text of the catalog once, to train a text tokenizer on. One row per distinct text.
+-- Every text of the catalog once, to train a text tokenizer on; of very many a keyed sample. One row per
+-- distinct text.
 with spoken as (
     select text
     from utterances
@@ -14,9 +15,15 @@ said as (
     from dialogues
 )
 
-select text from spoken where text is not null
+select text
+from spoken
+where text is not null and md5_number_lower(text) <= $threshold::ubigint
 union
-select text from translated
+select text
+from translated
+where md5_number_lower(text) <= $threshold::ubigint
 union
-select text from said where text is not null
+select text
+from said
+where text is not null and md5_number_lower(text) <= $threshold::ubigint
 order by text

@@ -3,7 +3,12 @@
 with chosen as (
     select utt_id, corpus, split, language, text, text_key, audio_version
     from utterances
-    where language = $language and text is not null and text_key is not null and ({where})
+    where
+        language = $language
+        and text is not null
+        and text_key is not null
+        and xor(key_hash, $mask::ubigint) <= $threshold::ubigint
+        and ({where})
 ),
 
 encoded as (

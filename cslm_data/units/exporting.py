@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.audio import probe
+from cslm_data.audio_store import split_range
 from cslm_data.catalog import Connection, confine, open_catalog, read_sql
 from cslm_data.errors import AudioError, NoDataError, UsageError
 from cslm_data.exporting.folders import DESCRIPTION, check_free, cut_out, made_whole
@@ -300,6 +301,8 @@ def _make_address(settings: _Settings) -> Callable[[_Row], _Address | Reject]:
 def _why_not_whole(row: _Row, format: UnitFormat) -> tuple[str, int]:
     """Why the path of its recording cannot stand for an utterance ('' if it can), its samples."""
     path = row.audio.removeprefix("file://")
+    if split_range(path)[1] is not None:
+        return f"inside: its recording lies inside of {split_range(path)[0]}", 0
     if format.sample_rate_hz is not None and "://" in path:
         return "remote: its recording lies on another machine", 0
     if format.plain_names and not one_line(path):

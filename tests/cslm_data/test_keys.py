@@ -5,7 +5,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cslm_data.keys import content_id, key64, keyed_rng, mix64
+from cslm_data.keys import content_id, key64, keyed_rng, md5_key, mix64
 
 
 def test_a_key_is_the_xxhash64_of_length_prefixed_utf8() -> None:
@@ -42,3 +42,8 @@ def test_a_keyed_generator_depends_on_seed_and_key_alone() -> None:
 def test_a_content_id_ignores_the_order_of_fields() -> None:
     assert content_id({"a": 1, "b": [2]}) == content_id({"b": [2], "a": 1})
     assert content_id({"a": 1}) != content_id({"a": 2})
+
+
+def test_text_key_is_the_second_half_of_the_md5() -> None:
+    # md5("") = d41d8cd98f00b204 e9800998ecf8427e, RFC 1321
+    assert md5_key("") == 0x7E42F8EC980980E9

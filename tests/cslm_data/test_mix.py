@@ -6,6 +6,7 @@ import pytest
 from mix_workspace import TOKENIZER, N, fill, recipe_file, rows_of, shard_bytes_of
 
 from cslm_data.catalog import open_catalog
+from cslm_data.errors import UsageError
 from cslm_data.mix import build_mix
 from cslm_data.samples import count_tokens
 from cslm_data.shards import iter_samples, read_index
@@ -188,3 +189,32 @@ def test_without_a_total_a_required_task_keeps_its_share_and_replay_does_not_dro
     share = sum(rows["s2s", lang]["realised_share"] for lang in ("en", "zh"))
     assert share == pytest.approx(0.9, abs=0.03)
     assert rows["asr", "en"]["epochs"] < 0.5
+
+
+def test_a_mix_may_look_at_a_keyed_sample_of_each_source(workspace, tmp_path):
+    def recipe(**fields):
+        sources = [{"task": "mt", "weight": 1.0, "languages": "pairs"}]
+        return recipe_file(tmp_path, stage="pretrain", sources=sources, **fields)
+
+    few = recipe(total_tokens=300, max_candidates=30)
+    info = build_mix(workspace, languages=["en", "zh"], recipe=few).info
+    counts = info.counts
+    assert counts["candidates"] == 2 * N == counts["selected"] + counts["not_selected"]
+    [one, other] = [r for r in info.realised if r["split"] == "train"]
+    assert one["realised_tokens"] == pytest.approx(150, abs=15)
+    # about 30 of the 80 pairs were counted, and stand for all of them
+    everything = build_mix(
+        workspace, languages=["en", "zh"], recipe=recipe(total_tokens=300), name="all"
+    ).info
+    train = [r for r in everything.realised if r["split"] == "train"]
+    whole = {r["languages"]: r["available_tokens"] for r in train}
+    assert one["available_tokens"] != whole[one["languages"]]
+    assert one["available_tokens"] == pytest.approx(whole[one["languages"]], rel=0.1)
+    assert other["available_tokens"] == pytest.approx(whole[other["languages"]], rel=0.1)
+    with pytest.raises(UsageError, match="max_candidates 30: the .* raise it, or lower"):
+        build_mix(
+            workspace,
+            languages=["en", "zh"],
+            recipe=recipe(total_tokens=3000, max_candidates=30),
+            name="more",
+        )

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from cslm_data.plots import bar_plot, heat_map, line_plot
 from cslm_data.png import encode_png, make_palette
 from cslm_data.quality.abx import AbxScore
 from cslm_data.quality.figure_tables import figure_tables
@@ -25,7 +26,6 @@ from cslm_data.quality.figures import (
     as_json,
 )
 from cslm_data.quality.page import format_column, render_page
-from cslm_data.quality.plots import bar_plot, heat_map, line_plot
 from cslm_data.quality.purity import measure_purity
 from cslm_data.quality.robustness import EditDistance
 from cslm_data.quality.usage import find_exclusive, measure_usage

@@ -90,10 +90,11 @@ def test_the_workspace_trains_its_own_once_and_takes_names_and_paths(tmp_path, h
         with pytest.raises(NoDataError, match="ingest transcripts"):
             get_text_tokenizer(workspace, None, connection)
         connection.execute(
-            "insert into bitext values ('p','c','en','zh','the cat','猫',1,2,null,null,3,'s',4)"
+            "insert into all_bitext values "
+            "('p','c','en','zh','the cat','猫',1,2,null,null,3,'s','s:1',4)"
         )
         first = get_text_tokenizer(workspace, None, connection)
-        connection.execute("delete from bitext")
+        connection.execute("delete from all_bitext")
         assert get_text_tokenizer(workspace, None, connection).id == first.id
         assert get_text_tokenizer(workspace, "bpe", connection).id == first.id
         other = get_text_tokenizer(workspace, hf_folder, connection)

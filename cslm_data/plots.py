@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Literal
 
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from cslm_data.png import encode_png, make_palette
 
 Points = Sequence[tuple[float, float]]
+
+HIDDEN = ' style="display:none"'
+"""What a hidden line or figure begins with."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#000000")
 """Okabe and Ito's colours, told apart by the colour-blind too; used in turn."""
@@ -37,8 +40,13 @@ def line_plot(
     x: str,
     y: str,
     logarithmic: Literal["", "y", "xy"] = "",
+    legend: bool = True,
+    hidden: Collection[int] = (),
 ) -> str:
-    """Lines over two axes as SVG; a point that a logarithmic axis cannot show is left out."""
+    """Lines over two axes as SVG; a point that a logarithmic axis cannot show is left out.
+
+    The n-th line is `data-series="n"`, for a script that hides and shows it; `hidden` ones are.
+    """
     kept = {
         name: [
             (a, b)
@@ -58,10 +66,76 @@ def line_plot(
     for place, (name, points) in enumerate(kept.items()):
         path = " ".join(f"{x_axis.at(a):.1f},{y_axis.at(b):.1f}" for a, b in points)
         parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{_colour(place)}" stroke-width="1.6">'
+            f'<polyline points="{path}" data-series="{place}"'
+            f'{HIDDEN if place in hidden else ""} fill="none" '
+            f'stroke="{_colour(place)}" stroke-width="1.6">'
             f"<title>{escape(name)}</title></polyline>"
         )
-    return _svg(title, "".join(parts), _WIDTH, _HEIGHT) + _legend(list(kept))
+    return _svg(title, "".join(parts), _WIDTH, _HEIGHT) + (_legend(list(kept)) if legend else "")
+
+
+def histogram_plot(
+    series: Sequence[tuple[str, int, Sequence[float]]],
+    *,
+    first: float,
+    step: float,
+    title: str,
+    x: str,
+    y: str,
+    hidden: Collection[int] = (),
+) -> str:
+    """Outlines of histograms over one another as SVG, without a legend.
+
+    A series is its name, its number (of its colour, and `data-series`), and the heights of its
+    bins, which begin at `first` and are `step` wide; all have the same bins.
+    """
+    num_bins = max((len(heights) for _, _, heights in series), default=0)
+    if not num_bins:
+        return ""
+    highest = max(max(heights) for _, _, heights in series)
+    x_axis = _Axis(first, first + num_bins * step, _LEFT, _WIDTH - _RIGHT, False)
+    y_axis = _Axis(0.0, highest or 1.0, _HEIGHT - _BOTTOM, _TOP, False)
+    parts = [_frame(x_axis, y_axis, x, y)]
+    for name, place, heights in series:
+        outline = _outline(x_axis, y_axis, first, step, heights)
+        parts.append(
+            f'<polyline points="{outline}" data-series="{place}"'
+            f'{HIDDEN if place in hidden else ""} fill="{_colour(place)}" fill-opacity="0.07" '
+            f'stroke="{_colour(place)}" stroke-width="1.5">'
+            f"<title>{escape(name)}</title></polyline>"
+        )
+    return _svg(title, "".join(parts), _WIDTH, _HEIGHT)
+
+
+def histogram_panel(
+    heights: Sequence[float], place: int, *, first: float, step: float, title: str, highest: float
+) -> str:
+    """One small histogram as SVG, `highest` as high as the panel: for many, side by side."""
+    width, height, bottom = 216, 96, 78
+    x_axis = _Axis(first, first + len(heights) * step, 8, width - 8, False)
+    y_axis = _Axis(0.0, highest or 1.0, bottom, 4, False)
+    outline = _outline(x_axis, y_axis, first, step, heights)
+    ticks = [tick for tick in x_axis.ticks() if x_axis.at(tick) <= width - 14]
+    content = "".join(
+        f'<path d="M{x_axis.at(tick):.1f} {bottom}v3" class="axis"/>'
+        + _text(x_axis.at(tick), bottom + 14, f"{tick:g}", "middle")
+        for tick in ticks
+    )
+    content += (
+        f'<polyline points="{outline}" fill="{_colour(place)}" fill-opacity="0.3" '
+        f'stroke="{_colour(place)}"/><path d="M8 {bottom}H{width - 8}" class="axis"/>'
+    )
+    return _svg(title, content, width, height)
+
+
+def _outline(
+    x_axis: _Axis, y_axis: _Axis, first: float, step: float, heights: Sequence[float]
+) -> str:
+    corners = [(first, 0.0)]
+    for number, value in enumerate(heights):
+        corners += [(first + number * step, value), (first + (number + 1) * step, value)]
+    corners.append((first + len(heights) * step, 0.0))
+    return " ".join(f"{x_axis.at(a):.1f},{y_axis.at(b):.1f}" for a, b in corners)
 
 
 def bar_plot(groups: Mapping[str, Mapping[str, float]], *, title: str, y: str) -> str:

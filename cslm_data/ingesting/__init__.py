@@ -1,0 +1,1 @@
+"""Steps of ingest: rows of a source → temporary tables → checks → the catalog's tables."""
