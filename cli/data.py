@@ -12,6 +12,7 @@ from cslm_cli import (
     auditing,
     converters,
     curation,
+    exports,
     listen,
     quality,
     shell,
@@ -170,6 +171,7 @@ units.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)
+exports.register(app)
 auditing.register(app)
 curation.register(app)
 

@@ -8,11 +8,8 @@ unless that part is cut out to be a recording of its own.
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.audio import SAMPLE_RATE_HZ, decode, probe
+from cslm_data.audio import probe
 from cslm_data.audio_store import split_range
 from cslm_data.catalog import Connection, confine, open_catalog, read_sql
-from cslm_data.errors import AlreadyExistsError, AudioError, NoDataError, UsageError
+from cslm_data.errors import AudioError, NoDataError, UsageError
+from cslm_data.exporting.folders import DESCRIPTION, check_free, cut_out, made_whole
 from cslm_data.file_names import file_stem
 from cslm_data.keys import key64
 from cslm_data.progress import Progress, progress
@@ -36,10 +34,6 @@ from cslm_data.units.formats import ExportLine, NameBy, UnitFormat, Writer, load
 from cslm_data.workspace import Workspace, write_json
 
 STAGE = "export-units"
-DESCRIPTION = "export.json"
-"""What an exported folder says of itself; import-units looks for it."""
-
-_CUT_FOLDER = "audio"
 _ROWS = 256
 _READERS = 8
 _MISSED_S = 0.1
@@ -137,13 +131,13 @@ def export_units(
         where = parse_predicate(where, where="--where").text
     used = find_tokenizer(workspace, tokenizer)
     target = out.expanduser().absolute()
-    _check_free(target, overwrite=overwrite)
+    check_free(target, overwrite=overwrite)
     refused_path = workspace.rejects / f"{STAGE}-{key64(str(target)):016x}.parquet"
     counts = _Counts(np.zeros(used.num_units, np.int64))
     written: dict[str, int] = {}
     with (
         open_catalog(workspace, doing="export units") as connection,
-        _made_whole(target) as temporary,
+        made_whole(target) as temporary,
         open_rejects(refused_path) as refused,
     ):
         confine(connection, workspace)
@@ -326,44 +320,12 @@ def _why_not_whole(row: _Row, format: UnitFormat) -> tuple[str, int]:
 
 def _cut(row: _Row, settings: _Settings) -> _Address:
     """Write an utterance as a recording; what the tokenizer heard, at 16 kHz."""
-    import soundfile
-
-    wave_T = decode(row.audio, offset_s=row.offset_s, duration_s=row.duration_s)
-    inner = Path(_CUT_FOLDER) / f"{file_stem(row.utt_id)}.flac"
-    path = settings.temporary / inner
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.clip(wave_T, -1, 1), SAMPLE_RATE_HZ, subtype="PCM_16")
-    return _Address(str(settings.out / inner), len(wave_T), True)
-
-
-# ----------------------------------------------------------------------------- where it is written
-def _check_free(out: Path, *, overwrite: bool) -> None:
-    """Raise AlreadyExistsError unless the folder is new, empty, or an export to be replaced."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    is_export = (out / DESCRIPTION).is_file()
-    if not (is_export and overwrite):
-        how = "replace it with --overwrite" if is_export else "name an empty or a new folder"
-        what = "an export already" if is_export else "something else"
-        raise AlreadyExistsError(f"{out}: holds {what}; {how}")
-
-
-@contextmanager
-def _made_whole(out: Path) -> Iterator[Path]:
-    """A folder to write to that becomes `out` when the block ends well."""
-    temporary, old = (out.with_name(f".{out.name}.{kind}.tmp") for kind in ("export", "old"))
-    for left in (temporary, old):
-        shutil.rmtree(left, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    os.fsync(stream.fileno())
-        if out.exists():
-            out.rename(old)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    inner, num_samples = cut_out(
+        settings.temporary,
+        row.utt_id,
+        audio=row.audio,
+        offset_s=row.offset_s,
+        duration_s=row.duration_s,
+        suffix=".flac",
+    )
+    return _Address(str(settings.out / inner), num_samples, True)

@@ -30,6 +30,7 @@ import pyarrow as pa
 from cslm_data.audio import decode
 from cslm_data.catalog import Connection, look_again, open_catalog, read_sql, run_over_files
 from cslm_data.errors import AudioError, CslmError, TokenizerMismatchError, UsageError
+from cslm_data.exporting.folders import DESCRIPTION
 from cslm_data.keys import key64
 from cslm_data.progress import progress
 from cslm_data.quality.robustness import edit_distance
@@ -38,7 +39,6 @@ from cslm_data.reject_files import open_rejects
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
 from cslm_data.storage import Folder, require_units_folder
 from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
-from cslm_data.units.exporting import DESCRIPTION
 from cslm_data.units.formats import Source, load_format
 from cslm_data.units.parts import (
     list_parts,
