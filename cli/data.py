@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import converters, listen, quality, shell, tables, tokenizers, units
+from cslm_cli import converters, listen, measuring, quality, shell, tables, tokenizers, units
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def ingest(
 
 tokenizers.register(app)
 units.register(app)
+measuring.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)

@@ -38,7 +38,7 @@ _LONG_FRAMES = 1 << 31
 _NO_LENGTH = (1 << 63) - 1
 """What libsndfile says of a flac that was written to a pipe."""
 _DENSEST = 8192
-"""Samples in a byte: more than any format can say, flac's constant frames (65 535 in 8) included."""
+"""Samples in a byte: more than any format can say, also flac's constant frames (65 535 in 8)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +262,11 @@ def _open_sound(uri: str) -> Iterator[Any]:
 
 
 def _check_length(uri: str, num_frames: int) -> None:
-    """Refuse what cannot be: a header is believed only as far as the bytes behind it could reach."""
+    """Refuse what cannot be: a header is believed as far as the bytes behind it could reach."""
     if num_frames >= _NO_LENGTH:
         raise AudioError(
-            "unreadable", f"{uri}: its header does not say how long it is; encode it to a file again"
+            "unreadable",
+            f"{uri}: its header does not say how long it is; encode it to a file again",
         )
     with _open_bytes(uri) as stream:
         size = stream.seek(0, io.SEEK_END)

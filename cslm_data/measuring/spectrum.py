@@ -39,7 +39,7 @@ class LongTermSpectrum:
         self._num_frames += len(frames)
 
     def density_db(self, sample_rate_hz: int) -> NDArray[np.float64]:
-        """dBFS per Hz from 0 to half the rate: float64 (B,)."""
+        """DBFS per Hz from 0 to half the rate: float64 (B,)."""
         power_B = self._sums[0::2] + self._sums[1::2]
         scale = 2 / (sample_rate_hz * float((self._window**2).sum()) * max(1, self._num_frames))
         return np.asarray(10 * np.log10(np.maximum(power_B * scale, 1e-30)))
@@ -71,7 +71,10 @@ def find_bandwidth(density_B: NDArray[np.float64], sample_rate_hz: int) -> float
     sums = np.cumsum(levels_B)
     # Places from `below` on: the mean before each, and what there is beyond the cliff.
     before = (sums[below:last] - sums[: last - below]) / below
-    highest, lowest = highest_B[below + cliff : last + cliff], lowest_B[below + cliff : last + cliff]
+    highest, lowest = (
+        highest_B[below + cliff : last + cliff],
+        lowest_B[below + cliff : last + cliff],
+    )
     drops = np.where((highest - lowest <= _FLAT_DB) & (highest <= _DEAD_DB), before - highest, 0)
     best = int(np.argmax(drops))
     if drops[best] < _DROP_DB:

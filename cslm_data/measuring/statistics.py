@@ -10,7 +10,6 @@ minute and less than a megabyte more.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +83,7 @@ class Statistics:
 
     def add(self, block_TC: Floats) -> None:
         """Hear the next samples of all channels: float32 (T, C)."""
-        little = block_TC if sys.byteorder == "little" else block_TC.astype("<f4")
-        self._hash.update(np.ascontiguousarray(little))
+        self._hash.update(np.ascontiguousarray(block_TC, "<f4").data)
         self._num_samples += len(block_TC)
         samples_CT = np.ascontiguousarray(block_TC.T)
         if self._held.shape[1]:
@@ -163,7 +161,7 @@ class Statistics:
         num_channels, length = samples_CT.shape
         whole = length // self._half * self._half
         frames = samples_CT[:, :whole].reshape(num_channels, -1, self._half)
-        squares_CN = np.einsum("cnt,cnt->cn", frames, frames)
+        squares_CN: Floats = np.einsum("cnt,cnt->cn", frames, frames)
         if whole == length:
             return squares_CN
         rest = samples_CT[:, whole:]
