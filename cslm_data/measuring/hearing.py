@@ -9,7 +9,8 @@ writes them into the workspace.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ MEASURE_COLUMNS = pa.schema(
     ]
 )
 
+_NAMES = [each.name for each in fields(AudioStatistics)]
+_values_of = attrgetter(*_NAMES)
 _READERS = 4
 """Recordings read at once, so that remote ones do not wait for each other."""
 
@@ -52,27 +55,42 @@ _READERS = 4
 class Hearing:
     """Listens while a stretch is decoded for whatever purpose. Implements audio.Listener.
 
-    A stretch may be decoded more than once; the first time that it comes to its end counts.
+    A stretch may be decoded more than once; the first time that it comes to its end counts. What
+    comes in one block is only kept, and worked off by whoever asks for the result: threads that
+    read ahead of a busy one would spend more on taking turns than on the work.
     """
 
     def __init__(self) -> None:
-        self.result: AudioStatistics | None = None
         self._statistics: Statistics | None = None
+        self._kept: NDArray[np.float32] | None = None
+        self._ended = False
+        self._result: AudioStatistics | None = None
 
     def begin(self, sample_rate_hz: int, num_channels: int) -> None:
         """See Listener."""
-        heard = self.result is not None
-        self._statistics = None if heard else Statistics(sample_rate_hz, num_channels)
+        if not self._ended:
+            self._statistics, self._kept = Statistics(sample_rate_hz, num_channels), None
 
     def hear(self, block_TC: NDArray[np.float32]) -> None:
         """See Listener."""
-        if self._statistics is not None:
-            self._statistics.add(block_TC)
+        if self._ended or self._statistics is None:
+            return
+        if self._kept is not None:
+            self._statistics.add(self._kept)
+        self._kept = block_TC
 
     def end(self) -> None:
         """See Listener."""
-        if self._statistics is not None:
-            self.result, self._statistics = self._statistics.result(), None
+        self._ended = True
+
+    @property
+    def result(self) -> AudioStatistics | None:
+        """The statistics of the whole stretch; None where it was not decoded to its end."""
+        if self._ended and self._statistics is not None and self._kept is not None:
+            self._statistics.add(self._kept)
+            self._result = self._statistics.result()
+            self._statistics = self._kept = None
+        return self._result
 
 
 def measure_row(stretch: Stretch, heard: Hearing) -> MeasureRow:
@@ -83,10 +101,9 @@ def measure_row(stretch: Stretch, heard: Hearing) -> MeasureRow:
             where = {"offset_s": stretch.offset_s, "duration_s": stretch.duration_s}
             listen_to(stretch.audio, heard, **where)
     except AudioError as error:
-        nothing = (None,) * len(fields(AudioStatistics))
+        nothing = (None,) * len(_NAMES)
         return (*identity, *nothing, error.reason, error.detail)
-    assert heard.result is not None  # noqa: S101 - listen_to came to the end
-    return (*identity, *astuple(heard.result), None, None)
+    return (*identity, *_values_of(heard.result), None, None)
 
 
 def make_measurer() -> Worker:

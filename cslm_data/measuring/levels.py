@@ -66,13 +66,16 @@ def estimate_snr(energies_N: NDArray[np.float32]) -> float | None:
     """Signal-to-noise ratio in dB from the mean square of each frame: float32 (N,).
 
     The noise is the mean of the quietest twentieth of the frames, the signal what the mean of all
-    holds more; frames of digital silence belong to neither, and a recording of nothing else has no
-    ratio: None. Needs pauses of a twentieth of the time, else the weakest speech is taken for
-    noise. After the idea of NIST's stnr, which reads noise and speech off the same histogram.
+    holds more; digital silence at the ends is no part of the recording, and one of nothing else has
+    no ratio: None. Needs pauses of a twentieth of the time: without, the weakest speech is taken
+    for noise, and the ratio is at least what is said. After the idea of NIST's stnr, which reads
+    noise and speech off one histogram of levels.
     """
-    heard_N = energies_N[energies_N > _DIGITAL_SILENCE].astype(np.float64)
-    if not len(heard_N):
+    (heard,) = np.nonzero(energies_N > _DIGITAL_SILENCE)
+    if not len(heard):
         return None
+    inside_N = energies_N[heard[0] : heard[-1] + 1]
+    heard_N = np.maximum(inside_N, _DIGITAL_SILENCE, dtype=np.float64)
     num_quietest = max(1, round(_QUIETEST_SHARE * len(heard_N)))
     quietest = np.partition(heard_N, num_quietest - 1)[:num_quietest].mean()
     noise = quietest * 10 ** (_QUIETEST_BIAS_DB / 10)

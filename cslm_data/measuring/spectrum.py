@@ -60,7 +60,9 @@ def find_bandwidth(density_B: NDArray[np.float64], sample_rate_hz: int) -> float
     """
     step_hz = sample_rate_hz / 2 / (len(density_B) - 1)
     smooth = max(1, round(_SMOOTH_HZ / step_hz))
-    padded = np.pad(np.maximum(density_B, _FLOOR_DB), (smooth // 2, (smooth - 1) // 2), "edge")
+    floored = np.maximum(density_B, _FLOOR_DB)
+    ends = floored[:1].repeat(smooth // 2), floored[-1:].repeat((smooth - 1) // 2)
+    padded = np.concatenate([ends[0], floored, ends[1]])
     levels_B = np.convolve(padded, np.full(smooth, 1 / smooth), "valid")
     below, cliff = round(_BELOW_HZ / step_hz), max(1, round(_CLIFF_HZ / step_hz))
     last = len(levels_B) - cliff - max(2, round(_LEAST_BAND * len(levels_B)))

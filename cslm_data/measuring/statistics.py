@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 
 _HALF_FRAME_S = 0.016
 _CHUNK_FRAMES = 128
+_SPECTRA = 32
+"""Frames of a chunk of which the spectrum is taken, evenly spread: it costs the most of all."""
 _LOUDEST = 1e30
 """Mean squares over this, of samples that are no sound, are taken for it, so that they add up."""
 
@@ -153,8 +155,8 @@ class Statistics:
             samples_CT = np.pad(samples_CT, ((0, 0), (0, 2 * self._half - samples_CT.shape[1])))
             num_frames = 1
         if num_frames:
-            frames = samples_CT[0, : 2 * self._half * num_frames]
-            self._spectrum.add(frames.reshape(num_frames, 2 * self._half))
+            frames = samples_CT[0, : 2 * self._half * num_frames].reshape(num_frames, -1)
+            self._spectrum.add(frames[:: max(1, num_frames // _SPECTRA)])
 
     def _squares_of(self, samples_CT: Floats) -> Floats:
         """Sum of squares of each half frame, and of what is left: float32 (C, T) → (C, N)."""

@@ -78,7 +78,12 @@ def make_encoder(
         if job.units:
             stretches = [s._replace(listener=heard.get(s.utt_id)) for s in job.units.stretches]
             encoded = encode_stretches(tokenizer, stretches, batch_s=batch_s)
-            rows = [_row(*pair) for pair in zip(stretches, encoded, strict=True)]
+            rows = []
+            for stretch, units in zip(stretches, encoded, strict=True):
+                rows.append(_row(stretch, units))
+                if stretch.utt_id in heard:
+                    # Now, so that what is kept of it goes.
+                    _ = heard[stretch.utt_id].result
             write_part(folder, job.units.name, rows, UNIT_COLUMNS)
         return [measure_row(stretch, heard[stretch.utt_id]) for stretch in measured]
 
