@@ -26,8 +26,8 @@ SAMPLE_RATE_HZ = 16_000
 
 _FINGERPRINT_BYTES = 64 * 1024
 _BLOCK_FRAMES = 1 << 20
-_BLOCK_VALUES = 1 << 24
-"""Samples of all channels in a block, where there are more than 16 of them."""
+_WIDE, _WIDE_VALUES = 16, 1 << 22
+"""With more channels than this, samples of them all in a block."""
 _OVERRUN_S = 0.1
 """How far a manifest's rounded duration may reach beyond the end of its recording."""
 
@@ -199,7 +199,7 @@ def _mono_blocks(
     import soundfile
 
     done, problem = 0, ""
-    block = min(_BLOCK_FRAMES, _BLOCK_VALUES // sound.channels)
+    block = _BLOCK_FRAMES if sound.channels <= _WIDE else _WIDE_VALUES // sound.channels
     if listener is not None:
         listener.begin(int(sound.samplerate), int(sound.channels))
     try:

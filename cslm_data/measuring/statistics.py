@@ -138,7 +138,7 @@ class Statistics:
             self._peak = max(self._peak, float(highest), -float(lowest))
             above.add(samples_T, float(highest))
             below.add(samples_T, -float(lowest))
-        self._sums_C += samples_CT.sum(axis=1)
+        self._sums_C += samples_CT.sum(axis=1, dtype=np.float64)
         squares_CN = self._squares_of(samples_CT)
         self._squares += float(squares_CN.sum(dtype=np.float64))
         if self._num_channels > 1:
