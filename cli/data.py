@@ -14,6 +14,7 @@ from cslm_cli import (
     curation,
     exports,
     listen,
+    measuring,
     quality,
     shell,
     tables,
@@ -168,6 +169,7 @@ def ingest(
 
 tokenizers.register(app)
 units.register(app)
+measuring.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)

@@ -68,6 +68,9 @@ def quantize(
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
     ] = False,
+    measure: Annotated[
+        bool, typer.Option(help="Measure, in the same pass, what was not measured yet.")
+    ] = True,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:
@@ -93,6 +96,7 @@ def quantize(
         units_at=units_at,
         batch_s=batch_seconds,
         retry_rejected=retry_rejected,
+        measure=measure,
     )
     if json:
         tables.print_json(summary)

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,19 @@ SAMPLE_RATE_HZ = 16_000
 
 _FINGERPRINT_BYTES = 64 * 1024
 _BLOCK_FRAMES = 1 << 20
+_WIDE, _WIDE_VALUES = 16, 1 << 22
+"""With more channels than this, samples of them all in a block."""
 _OVERRUN_S = 0.1
 """How far a manifest's rounded duration may reach beyond the end of its recording."""
 
 _UNKNOWN_SIZE = 0x7FFFF000
 """A wav written to a pipe says 0, or a size from here up: unknown."""
+
+_LONG_FRAMES = 1 << 31
+_NO_LENGTH = (1 << 63) - 1
+"""What libsndfile says of a flac that was written to a pipe."""
+_DENSEST = 8192
+"""Samples in a byte: more than any format can say, also flac's constant frames (65 535 in 8)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,19 @@ class AudioHeader:
     sample_rate_hz: int
     num_channels: int
     num_frames: int
+
+
+class Listener(Protocol):
+    """Hears what is decoded, at the recording's own rate and with all its channels."""
+
+    def begin(self, sample_rate_hz: int, num_channels: int) -> None:
+        """A stretch begins."""
+
+    def hear(self, block_TC: NDArray[np.float32]) -> None:
+        """Its next samples, not to be changed: float32 (T, C)."""
+
+    def end(self) -> None:
+        """It was decoded whole; without this it was not."""
 
 
 def probe(uri: str) -> AudioHeader:
@@ -76,21 +97,20 @@ def decode(
     offset_s: float = 0.0,
     duration_s: float | None = None,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
+    listener: Listener | None = None,
 ) -> NDArray[np.float32]:
     """A stretch of a recording, mean over channels, resampled: float32 (T,).
 
-    Reads that stretch alone, so a minute out of an hour costs a minute. Raises AudioError:
-    `missing`, `empty`, `unreadable`, `truncated` (fewer samples than the header promises),
-    `out_of_range` (the stretch lies beyond the end), `not_finite`.
+    Reads that stretch alone, so a minute out of an hour costs a minute; memory follows what was
+    decoded, not what the header promises. Raises AudioError: `missing`, `empty`, `unreadable`,
+    `truncated` (fewer samples than the header promises), `out_of_range` (the stretch lies beyond
+    the end), `not_finite`.
     """
     with _open_sound(uri) as sound:
         rate_hz = int(sound.samplerate)
         start, wanted = _find_stretch(sound, uri, offset_s, duration_s)
-        mono_T = np.empty(wanted, np.float32)
-        done = 0
-        for block_T in _mono_blocks(sound, uri, start, wanted):
-            mono_T[done : done + len(block_T)] = block_T
-            done += len(block_T)
+        blocks = list(_mono_blocks(sound, uri, start, wanted, listener))
+    mono_T = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     return resample(mono_T, rate_hz, sample_rate_hz)
 
 
@@ -100,6 +120,7 @@ def decode_blocks(
     offset_s: float = 0.0,
     duration_s: float | None = None,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
+    listener: Listener | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """What `decode` gives, the same samples, a block of at most a few MB at a time: float32 (t,).
 
@@ -109,7 +130,7 @@ def decode_blocks(
     with _open_sound(uri) as sound:
         rate_hz = int(sound.samplerate)
         start, wanted = _find_stretch(sound, uri, offset_s, duration_s)
-        blocks = _mono_blocks(sound, uri, start, wanted)
+        blocks = _mono_blocks(sound, uri, start, wanted, listener)
         if rate_hz == sample_rate_hz:
             yield from blocks
             return
@@ -122,6 +143,16 @@ def decode_blocks(
             resampled_T = stream.resample_chunk(block_T, last=done == wanted)
             if len(resampled_T):
                 yield resampled_T
+
+
+def listen_to(
+    uri: str, listener: Listener, *, offset_s: float = 0.0, duration_s: float | None = None
+) -> None:
+    """Decode a stretch for a listener alone. Raises AudioError as `decode` does."""
+    with _open_sound(uri) as sound:
+        start, wanted = _find_stretch(sound, uri, offset_s, duration_s)
+        for _ in _mono_blocks(sound, uri, start, wanted, listener):
+            pass
 
 
 def resample(mono_T: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -160,7 +191,9 @@ def _find_stretch(
     return start, wanted
 
 
-def _mono_blocks(sound: Any, uri: str, start: int, wanted: int) -> Iterator[NDArray[np.float32]]:
+def _mono_blocks(
+    sound: Any, uri: str, start: int, wanted: int, listener: Listener | None = None
+) -> Iterator[NDArray[np.float32]]:
     """`wanted` frames from `start`, block by block so that many channels cost no more memory.
 
     Always the same blocks: libsndfile's last samples of an opus file depend on how it was read.
@@ -168,28 +201,37 @@ def _mono_blocks(sound: Any, uri: str, start: int, wanted: int) -> Iterator[NDAr
     import soundfile
 
     done, problem = 0, ""
+    block = _BLOCK_FRAMES if sound.channels <= _WIDE else _WIDE_VALUES // sound.channels
+    if listener is not None:
+        listener.begin(int(sound.samplerate), int(sound.channels))
     try:
         if start:
             sound.seek(start)
         while done < wanted:
-            block_TC = sound.read(min(_BLOCK_FRAMES, wanted - done), "float32", always_2d=True)
+            block_TC = sound.read(min(block, wanted - done), "float32", always_2d=True)
             if not len(block_TC):
                 break
             done += len(block_TC)
-            mono_T = block_TC.mean(axis=1)
+            # The mean of one channel, to the last bit (0 + x, so -0 is 0), in a tenth of the time.
+            one = sound.channels == 1
+            mono_T = np.float32(0) + block_TC[:, 0] if one else block_TC.mean(axis=1)
             if not np.isfinite(mono_T).all():
                 raise AudioError(
                     "not_finite", f"{uri}: holds NaN or infinite samples; encode it again"
                 )
+            if listener is not None:
+                listener.hear(block_TC)
             yield mono_T
     except soundfile.SoundFileError as error:
         problem = f" ({_first_line(error)})"
     if done < wanted:
         raise AudioError(
             "truncated",
-            f"{uri}: {start + done} samples could be read of the {sound.frames} in its "
+            f"{uri}: the sound ends before sample {start + wanted} of the {sound.frames} in its "
             f"header{problem}; fetch the file again",
         )
+    if listener is not None:
+        listener.end()
 
 
 @contextlib.contextmanager
@@ -216,9 +258,28 @@ def _open_sound(uri: str) -> Iterator[Any]:
             ) from None
         if sound.frames <= 0:
             raise AudioError("empty", f"{uri}: holds no samples; remove it from the manifest")
+        if sound.frames >= _LONG_FRAMES:
+            _check_length(uri, int(sound.frames))
         if sound.format in ("WAV", "WAVEX", "RF64"):
             _check_wav_is_whole(uri)
         yield sound
+
+
+def _check_length(uri: str, num_frames: int) -> None:
+    """Refuse what cannot be: a header is believed as far as the bytes behind it could reach."""
+    if num_frames >= _NO_LENGTH:
+        raise AudioError(
+            "unreadable",
+            f"{uri}: its header does not say how long it is; encode it to a file again",
+        )
+    with _open_bytes(uri) as stream:
+        size = stream.seek(0, io.SEEK_END)
+    if num_frames > _DENSEST * size:
+        raise AudioError(
+            "truncated",
+            f"{uri}: {size} bytes cannot hold the {num_frames} samples that its header claims; "
+            "fetch the file again",
+        )
 
 
 def _check_wav_is_whole(uri: str) -> None:

@@ -40,7 +40,8 @@ _PARTS: dict[str, tuple[str, str]] = {
         "utt_id varchar, audio_version varchar, sample_rate_hz integer, num_channels integer, "
         "num_samples ubigint, decoded_s double, rms_db double, peak double, clipped_share double, "
         "dc_offset double, leading_silence_s double, trailing_silence_s double, "
-        "silence_share double, snr_db double, bandwidth_hz double, samples_hash varchar",
+        "silence_share double, snr_db double, bandwidth_hz double, samples_hash varchar, "
+        "reject_reason varchar, reject_detail varchar",
     ),
     "text_language_parts": (
         "text_languages/part-*.parquet",

@@ -1,10 +1,10 @@
-"""Utterances → units. Reads the catalog and its audio, writes tokenizers/ and units/.
+"""Utterances → units. Reads the catalog and its audio, writes tokenizers/, units/ and measures/.
 
 Step 1  choose the speech tokenizer, or fit one on a bounded, language-balanced sample of frames
 Step 2  plan the utterances that no plan holds: cut into parts by seconds of audio, written first
 Step 3  encode the parts that are missing, of this plan and of earlier ones: each a Parquet file
         under a temporary name, renamed when whole; where the way of computing is a fast one, a
-        sample is compared with the reference beside it
+        sample is compared with the reference beside it; what has no measures is measured in passing
 Step 4  count: in = out + rejected + already
 
 The catalog is open for steps 1, 2 and 4 only, so that other commands can go on meanwhile.
@@ -16,36 +16,32 @@ import functools
 import itertools
 import logging
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from cslm_data.catalog import open_catalog, read_sql, run_over_files, scalar
-from cslm_data.engines import RunParts, Worker
 from cslm_data.engines.placement import place_workers
-from cslm_data.errors import NoDataError, StorageError, UsageError
+from cslm_data.errors import StorageError
 from cslm_data.features import choose_device, is_network, normalise_spec
+from cslm_data.measuring.alongside import jobs, measures_folder, prepare_alongside
+from cslm_data.measuring.hearing import MEASURE_COLUMNS
 from cslm_data.progress import progress
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.storage import Folder, place_units, require_units_folder
 from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.tokenizers.tokenizer_fit import DEFAULT_EXTRACTOR, FitOptions, fit_tokenizer
 from cslm_data.units.agreement import Agreement, Probe
-from cslm_data.units.parts import (
-    count_unfinished,
-    forget_rejected,
-    list_parts,
-    make_encoder,
-    unfinished_parts,
-)
-from cslm_data.units.planning import plan_rest, show_planned
+from cslm_data.units.encoding import Job, make_encoder
+from cslm_data.units.parts import count_unfinished, forget_rejected, list_parts, write_part
+from cslm_data.units.planning import check_work, plan_new, require_speech
 from cslm_data.units.stretches import Stretch
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-_PART_S = (60.0, 3600.0)
-_PARTS_WANTED, _PARTS_AT_MOST = 64, 4096
 _PROBE_SHARE = 0.02
 _PROBE_S = (5.0, 30.0)
 """Speech on which a fast way of computing is compared with the reference: a share of it all, no
@@ -89,6 +85,8 @@ class QuantizeSummary:
     """Frames per unit."""
     languages: tuple[LanguageUnits, ...]
     elapsed_s: float
+    num_measured: int = 0
+    """Measured by this run while they were decoded, or refused in that."""
     agreement: Agreement | None = None
     """Units of a sample that are equal to those of the reference (float32, one utterance at a
     time); None where this run computed as the reference does, or nothing."""
@@ -114,6 +112,7 @@ def quantize(
     units_at: str | None = None,
     batch_s: float | None = None,
     retry_rejected: bool = False,
+    measure: bool = True,
 ) -> QuantizeSummary:
     """Turn every utterance of the catalog that has no units yet into units.
 
@@ -122,15 +121,13 @@ def quantize(
     `backend` say how. `units_at`, once said, is where the units of this workspace lie from then on:
     a folder or any URL of fsspec. `batch_s`: seconds of audio in a batch of a network, 0 for none,
     None to batch on GPUs only. What was refused is tried again only with `retry_rejected` (a disk
-    that was away, say). Raises MissingArtefactError, NoDataError, UsageError, LockedError,
-    StorageError.
+    that was away, say). With `measure`, what is decoded and has no measures yet is measured in the
+    same pass; the units are the same without. Raises MissingArtefactError, NoDataError,
+    UsageError, LockedError, StorageError.
     """
     start = time.monotonic()
-    if part_seconds is not None and part_seconds <= 0:
-        raise UsageError(f"--part-seconds {part_seconds}: must be more than 0")
-    if num_workers is not None and num_workers < 1:
-        raise UsageError(f"--num-workers {num_workers}: must be 1 or more")
-    _require_speech(workspace)
+    check_work(part_seconds, num_workers)
+    require_speech(workspace, "quantize")
     if units_at is not None:
         place_units(workspace, units_at)
     chosen = _choose(workspace, tokenizer, extractor, layer, num_units)
@@ -157,16 +154,22 @@ def quantize(
         dtype=dtype,
     )
     folder = require_units_folder(workspace).child(used.tokenizer_id)
-    with workspace.lock(f"units-{used.tokenizer_id}", "quantize"):
+    with (
+        workspace.lock(f"units-{used.tokenizer_id}", "quantize"),
+        measures_folder(workspace, wanted=measure) as measures,
+    ):
         folder.prepare()
         if retry_rejected:
             log.info("%d parts with refused utterances are done again", forget_rejected(folder))
         earlier = list_parts(folder)
         encoding = replace(used, device=device, dtype=dtype)
         make_worker = functools.partial(make_encoder, encoding, folder, batch_s)
-        _plan(workspace, folder, part_seconds)
+        plan_new(workspace, folder, part_seconds, doing="quantize")
+        if measures is not None:
+            prepare_alongside(workspace, folder, measures, used.tokenizer_id, retry=retry_rejected)
         probe = _choose_probe(workspace) if _approximates(encoding, batch_s, engine) else None
-        agreement = _encode_planned(folder, make_worker, run_parts, workers, probe)
+        run = functools.partial(run_parts, make_worker=make_worker, num_workers=workers)
+        agreement, num_measured = _do_jobs(folder, measures, used.tokenizer_id, run, probe)
         folder.remove_leftovers()
         return _summarise(
             workspace,
@@ -175,17 +178,9 @@ def quantize(
             earlier,
             fitted=chosen is None,
             agreement=agreement,
+            num_measured=num_measured,
             elapsed_s=time.monotonic() - start,
         )
-
-
-def _require_speech(workspace: Workspace) -> None:
-    with open_catalog(workspace, doing="quantize") as connection:
-        if not connection.execute(read_sql("quantize_speech")).fetchall():
-            raise NoDataError(
-                f"{workspace.root}: the catalog has no speech to quantize; ingest some first: "
-                "cslm-data ingest FOLDER"
-            )
 
 
 def _choose(
@@ -208,44 +203,33 @@ def _choose(
     return tokenizer_folders.only_one(fitting) if fitting else None
 
 
-def _plan(workspace: Workspace, folder: Folder, part_seconds: float | None) -> None:
-    """Write a plan of what no plan holds yet, if there is anything."""
-
-    def size(total_s: float) -> float:
-        return part_seconds or _default_part_s(total_s)
-
-    with open_catalog(workspace, doing="quantize") as connection:
-        show_planned(connection, folder)
-        connection.execute(read_sql("quantize_todo"))
-        plan_rest(connection, folder, read_sql("quantize_order"), part_seconds=size)
-
-
-def _default_part_s(total_s: float) -> float:
-    """A minute to an hour of audio: parts enough for many workers, not too many for a folder."""
-    least, most = _PART_S
-    return float(max(min(max(total_s / _PARTS_WANTED, least), most), total_s / _PARTS_AT_MOST))
-
-
-def _encode_planned(
+def _do_jobs(
     folder: Folder,
-    make_worker: functools.partial[Worker],
-    run_parts: RunParts,
-    num_workers: int | None,
+    measures: Folder | None,
+    tokenizer_id: str,
+    run: Callable[[Iterable[Job | Probe]], Iterator[tuple[Any, Any]]],
     probe: Probe | None,
-) -> Agreement | None:
-    """Write every planned part that has no file yet, of this run's plan or an earlier one's."""
+) -> tuple[Agreement | None, int]:
+    """Write every planned part that has no file yet, of this run's plan or an earlier one's.
+
+    Returns how the units of the probe agree, and how many utterances were measured.
+    """
     waiting = count_unfinished(folder)
-    if not waiting:
-        return None
     agreement: Agreement | None = None
-    parts = itertools.chain([probe] if probe else [], unfinished_parts(folder))
+    num_measured = 0
+    work: Iterable[Job | Probe] = itertools.chain(
+        [probe] if probe and waiting else [], jobs(folder, measures, tokenizer_id)
+    )
     with progress("quantize", total=waiting, unit="utt") as bar:
-        for _, result in run_parts(parts, make_worker, num_workers):
+        for job, result in run(work):
             if isinstance(result, Agreement):
                 agreement = result
                 _warn_of_flips(agreement)
-            else:
-                bar.advance(result)
+                continue
+            if measures is not None and job.measures is not None:
+                write_part(measures, job.measures.name, result, MEASURE_COLUMNS)
+                num_measured += len(result)
+            bar.advance(job.num_units)
     left = count_unfinished(folder)
     if left:
         raise StorageError(
@@ -253,7 +237,7 @@ def _encode_planned(
             "not here: the machines of the cluster do not share this folder; mount it on all of "
             "them, or put the units into an object store with --units-at"
         )
-    return agreement
+    return agreement, num_measured
 
 
 def _approximates(tokenizer: SpeechTokenizer, batch_s: float | None, engine: str) -> bool:
@@ -294,6 +278,7 @@ def _summarise(
     *,
     fitted: bool,
     agreement: Agreement | None,
+    num_measured: int,
     elapsed_s: float,
 ) -> QuantizeSummary:
     with open_catalog(workspace, doing="quantize") as connection:
@@ -340,5 +325,6 @@ def _summarise(
         dedup_ratio=num_frames / num_units if num_units else 0.0,
         languages=languages,
         elapsed_s=elapsed_s,
+        num_measured=num_measured,
         agreement=agreement,
     )

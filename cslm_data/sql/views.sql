@@ -46,7 +46,10 @@ select
     snr_db,
     bandwidth_hz,
     samples_hash,
-from {measure_parts};
+from {measure_parts}
+where reject_reason is null
+-- Twice, where two commands measured at once: the same numbers in another file.
+qualify row_number() over (partition by utt_id, audio_version order by filename) = 1;
 
 -- One row per distinct text and the language its corpus says it is in: the language it seems to be in.
 create or replace temp view text_languages as
@@ -278,6 +281,16 @@ select 'quantize' as stage, coalesce(all_utterances.corpus, '') as corpus, parts
 from {unit_parts} as parts
 left join all_utterances using (utt_id)
 where parts.reject_reason is not null
+union all
+select 'measure' as stage, coalesce(utterances.corpus, '') as corpus, refused.utt_id as "key", refused.reject_reason, refused.reject_detail
+from (
+    select utt_id, audio_version, reject_reason, reject_detail
+    from {measure_parts}
+    where reject_reason is not null
+    qualify row_number() over (partition by utt_id, audio_version order by filename) = 1
+) as refused
+anti join measures using (utt_id, audio_version)
+left join utterances using (utt_id)
 union all
 select stage, corpus, "key", reason, detail
 from {reject_parts}

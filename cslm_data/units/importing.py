@@ -39,6 +39,7 @@ from cslm_data.reject_files import open_rejects
 from cslm_data.speech_tokenizer import SpeechTokenizer, expand
 from cslm_data.storage import Folder, require_units_folder
 from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
+from cslm_data.units.encoding import UNIT_COLUMNS
 from cslm_data.units.formats import Source, load_format
 from cslm_data.units.parts import (
     list_parts,
@@ -298,7 +299,7 @@ def _write_parts(connection: Connection, folder: Folder) -> int:
         rows = (row for batch in reader for row in _part_rows(batch))
         for name, group in itertools.groupby(rows, key=lambda row: row[0]):
             part = [row for _, row in group]
-            write_part(folder, name, part)
+            write_part(folder, name, part, UNIT_COLUMNS)
             num_written += len(part)
             bar.advance(len(part))
     return num_written

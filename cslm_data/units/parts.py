@@ -1,14 +1,13 @@
-"""Units on disk: plans and parts. Reads audio, writes units/<tokenizer_id>/.
+"""Plans and parts: how work over all the speech lies on disk, of units and of measures alike.
 
 `plan-0000.parquet` says which stretches of audio go into which part; `part-0000-00002.parquet`
-holds the units of its third part. A plan holds all that its parts need, and a part appears whole
-or not at all: a kill at any moment and a second run give the same bytes.
+holds what was made of its third part. A plan holds all that its parts need, and a part appears
+whole or not at all: a kill at any moment and a second run give the same bytes.
 """
 
 from __future__ import annotations
 
 import itertools
-import platform
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,13 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cslm_data.engines import Worker
-from cslm_data.errors import AudioError, StorageError
-from cslm_data.speech_tokenizer import Encoded, SpeechTokenizer
 from cslm_data.storage import Folder
-from cslm_data.units.agreement import Agreement, Probe, measure_agreement
-from cslm_data.units.extraction import encode_stretches
-from cslm_data.units.stretches import Stretch, cut_by_seconds
+from cslm_data.units.stretches import Stretch
 
 _PLAN_SCHEMA = pa.schema(
     [
@@ -37,17 +31,6 @@ _PLAN_SCHEMA = pa.schema(
         ("audio_version", pa.string()),
     ]
 )
-_PART_SCHEMA = pa.schema(
-    [
-        ("utt_id", pa.string()),
-        ("units", pa.list_(pa.uint16())),
-        ("durations", pa.list_(pa.uint16())),
-        ("num_frames", pa.uint32()),
-        ("audio_version", pa.string()),
-        ("reject_reason", pa.string()),
-        ("reject_detail", pa.string()),
-    ]
-)
 _PARQUET: dict[str, Any] = {
     "version": "2.6",
     "compression": "zstd",
@@ -57,6 +40,8 @@ _PARQUET: dict[str, Any] = {
 }
 """All that decides the bytes is said, and nothing of the clock or the machine goes in."""
 
+PLANS, PARTS = "plan-*.parquet", "part-*.parquet"
+
 _READERS = 16
 """Parts looked into at once: from another machine each takes its time to come."""
 
@@ -65,45 +50,55 @@ _READERS = 16
 class Part:
     """A file to write and what goes into it."""
 
-    name: str
+    plan: str
+    index: int
     stretches: tuple[Stretch, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return part_name(self.plan, self.index)
 
     def __str__(self) -> str:
         return self.name
 
 
-def write_plan(folder: Folder, stretches: Iterable[Stretch], part_seconds: float) -> str:
-    """Write the next plan of a folder, in the order given; its name."""
-    plan = f"plan-{len(list_plans(folder)):04d}.parquet"
+def next_plan(folder: Folder) -> str:
+    """Name of a new plan of a folder."""
+    return f"plan-{len(list_plans(folder)):04d}.parquet"
+
+
+def write_plan(folder: Folder, plan: str, parts: Iterable[tuple[int, Sequence[Stretch]]]) -> None:
+    """Write a plan: the stretches of each part with its index, which only grows."""
     with (
         folder.writing(plan) as temporary,
         pq.ParquetWriter(temporary, _PLAN_SCHEMA, **_PARQUET) as writer,
     ):
-        for index, part in enumerate(cut_by_seconds(stretches, part_seconds)):
-            columns = [[index] * len(part), *map(list, zip(*part, strict=True))]
+        for index, part in parts:
+            stretches = [list(column) for column in zip(*part, strict=True)]
+            columns = [[index] * len(part), *stretches[: len(_PLAN_SCHEMA) - 1]]
             writer.write_table(pa.table(columns, schema=_PLAN_SCHEMA))
-    return plan
 
 
-def list_plans(folder: Folder) -> list[str]:
+def list_plans(folder: Folder, pattern: str = PLANS) -> list[str]:
     """The plans of a folder, oldest first."""
-    return folder.names("plan-*.parquet")
+    return folder.names(pattern)
 
 
-def list_parts(folder: Folder) -> list[str]:
+def list_parts(folder: Folder, pattern: str = PARTS) -> list[str]:
     """The finished parts of a folder."""
-    return folder.names("part-*.parquet")
+    return folder.names(pattern)
 
 
-def unfinished_parts(folder: Folder) -> Iterator[Part]:
-    """The planned parts that have no file yet, plan by plan."""
-    for plan, missing in missing_parts(folder).items():
+def unfinished_parts(folder: Folder, plans: str = PLANS) -> Iterator[Part]:
+    """The planned parts that have no file yet, plan by plan and by index."""
+    for plan, missing in missing_parts(folder, plans).items():
         with folder.reading(plan) as stream, pq.ParquetFile(stream) as file:
             batches = (batch.to_pylist() for batch in file.iter_batches())
             rows = itertools.chain.from_iterable(batches)
             for index, group in itertools.groupby(rows, key=lambda row: row.pop("part")):
                 if index in missing:
-                    yield Part(part_name(plan, index), tuple(Stretch(**row) for row in group))
+                    yield Part(plan, index, tuple(Stretch(**row) for row in group))
 
 
 def count_unfinished(folder: Folder) -> int:
@@ -111,7 +106,7 @@ def count_unfinished(folder: Folder) -> int:
     return sum(sum(missing.values()) for missing in missing_parts(folder).values())
 
 
-def forget_rejected(folder: Folder) -> int:
+def forget_rejected(folder: Folder, pattern: str = PARTS) -> int:
     """Remove the parts that hold refused utterances, so that their plan does them again."""
 
     def forget(part: str) -> bool:
@@ -123,14 +118,14 @@ def forget_rejected(folder: Folder) -> int:
         return refused
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return sum(pool.map(forget, list_parts(folder)))
+        return sum(pool.map(forget, list_parts(folder, pattern)))
 
 
-def missing_parts(folder: Folder) -> dict[str, dict[int, int]]:
+def missing_parts(folder: Folder, plans: str = PLANS) -> dict[str, dict[int, int]]:
     """Per plan the parts that have no file yet, and the number of their utterances."""
     there = set(list_parts(folder))
     missing: dict[str, dict[int, int]] = {}
-    for plan in list_plans(folder):
+    for plan in list_plans(folder, plans):
         with folder.reading(plan) as stream:
             parts = pq.read_table(stream, columns=["part"])["part"].to_numpy()
         indices, sizes = np.unique(parts, return_counts=True)
@@ -143,48 +138,14 @@ def missing_parts(folder: Folder) -> dict[str, dict[int, int]]:
 
 def part_name(plan: str, index: int) -> str:
     """`plan-0002.parquet`, 17 → `part-0002-00017.parquet`."""
-    stem = plan.removesuffix(".parquet").replace("plan", "part")
-    return f"{stem}-{index:05d}.parquet"
+    stem = plan.removesuffix(".parquet").removeprefix("plan-")
+    return f"part-{stem}-{index:05d}.parquet"
 
 
-def make_encoder(
-    tokenizer: SpeechTokenizer, folder: Folder, batch_s: float | None = None
-) -> Worker:
-    """A worker that writes a part of `folder` and returns the number of its utterances.
-
-    Given a Probe instead of a part, it returns the Agreement measured on it. The tokenizer comes
-    with it, so that the machine it works on need not see the workspace. Raises StorageError where
-    the folder cannot be seen.
-    """
-    if not list_plans(folder):
-        raise StorageError(
-            f"{folder.address}: machine {platform.node()} does not see the plan that lies there; "
-            "mount the workspace on every machine under this path, or put the units into an "
-            "object store with --units-at"
-        )
-    # Now, not with the first utterance: the engine limits the threads of what is loaded by then.
-    _ = tokenizer.features
-
-    def work(part: Part | Probe) -> int | Agreement:
-        if isinstance(part, Probe):
-            return measure_agreement(tokenizer, part, batch_s=batch_s)
-        encoded = encode_stretches(tokenizer, part.stretches, batch_s=batch_s)
-        rows = [_row(*pair) for pair in zip(part.stretches, encoded, strict=True)]
-        write_part(folder, part.name, rows)
-        return len(part.stretches)
-
-    return work
-
-
-def write_part(folder: Folder, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Write a part: its rows in the order of its plan, each with the columns of a part."""
-    table = pa.table(list(map(list, zip(*rows, strict=True))), schema=_PART_SCHEMA)
+def write_part(
+    folder: Folder, name: str, rows: Sequence[tuple[Any, ...]], schema: pa.Schema
+) -> None:
+    """Write a part: its rows in the order of its plan, each with the columns of the schema."""
+    table = pa.table(list(map(list, zip(*rows, strict=True))), schema=schema)
     with folder.writing(name) as temporary:
         pq.write_table(table, temporary, **_PARQUET)
-
-
-def _row(stretch: Stretch, encoded: Encoded | AudioError) -> tuple[Any, ...]:
-    """A row of a part: units, or why there are none."""
-    if isinstance(encoded, AudioError):
-        return stretch.utt_id, [], [], 0, stretch.audio_version, encoded.reason, encoded.detail
-    return stretch.utt_id, *encoded, stretch.audio_version, None, None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.audio import SAMPLE_RATE_HZ, decode, decode_blocks
+from cslm_data.audio import SAMPLE_RATE_HZ, Listener, decode, decode_blocks
 
 
 class Stretch(NamedTuple):
@@ -25,14 +25,26 @@ class Stretch(NamedTuple):
     duration_s: float
     language: str
     audio_version: str
+    listener: Listener | None = None
+    """Hears it whenever it is decoded; in no plan."""
 
     def waveform(self) -> NDArray[np.float32]:
         """Its sound at 16 kHz: float32 (T,). Raises AudioError."""
-        return decode(self.audio, offset_s=self.offset_s, duration_s=self.duration_s)
+        return decode(
+            self.audio,
+            offset_s=self.offset_s,
+            duration_s=self.duration_s,
+            listener=self.listener,
+        )
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """The same, some seconds at a time: a long recording takes no more memory than a short."""
-        return decode_blocks(self.audio, offset_s=self.offset_s, duration_s=self.duration_s)
+        return decode_blocks(
+            self.audio,
+            offset_s=self.offset_s,
+            duration_s=self.duration_s,
+            listener=self.listener,
+        )
 
     @property
     def num_samples(self) -> int:

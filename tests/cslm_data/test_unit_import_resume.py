@@ -33,11 +33,11 @@ def stop_after(monkeypatch, number):
     """Let `number` parts be written, then die."""
     written = []
 
-    def dying(folder, name, rows):
+    def dying(folder, name, rows, schema):
         if len(written) == number:
             raise KeyboardInterrupt
         written.append(name)
-        write_part(folder, name, rows)
+        write_part(folder, name, rows, schema)
 
     monkeypatch.setattr(unit_import, "write_part", dying)
 
