@@ -158,7 +158,7 @@ def _require_computed(connection: Connection, predicate: Predicate) -> None:
     """Raise MissingArtefactError for a column that would be null in every row."""
     for columns, view, command in (
         (_OF_MEASURES, "measures", "cslm-data measure"),
-        (_OF_LANGUAGES, "text_languages", "cslm-data detect-languages"),
+        (_OF_LANGUAGES, "text_languages", "cslm-data measure"),
     ):
         asked = sorted(predicate.columns & columns)
         if asked and scalar(connection, f"select 1 from {view} limit 1") is None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cslm_data.catalog import open_catalog, read_sql, run_over_files
+from cslm_data.catalog import open_catalog, read_sql, run_over_files, scalar
 from cslm_data.engines import RunParts, load_engine
 from cslm_data.measuring.hearing import MEASURE_COLUMNS, make_measurer
 from cslm_data.progress import progress
@@ -103,6 +103,12 @@ def measure(
         _measure_planned(folder, run_parts, num_workers)
         folder.remove_leftovers()
         return _summarise(workspace, folder, earlier, start)
+
+
+def has_speech(workspace: Workspace) -> bool:
+    """Whether there is anything to measure. Raises MissingArtefactError without a catalog."""
+    with open_catalog(workspace, doing="measure") as connection:
+        return bool(scalar(connection, "select count(*) from utterances"))
 
 
 def _measure_planned(folder: LocalFolder, run_parts: RunParts, num_workers: int | None) -> None:

@@ -33,7 +33,7 @@ NEEDS: dict[str, Need] = {
     ),
     "text_languages": Need(
         relation="text_languages",
-        otherwise="no text's language is detected yet; run first: cslm-data detect-languages",
+        otherwise="no text's language is detected yet; run first: cslm-data measure",
     ),
     "text_scripts": Need(
         relation="text_scripts",

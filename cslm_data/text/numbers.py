@@ -85,6 +85,8 @@ def _pattern(language: str) -> re.Pattern[str]:
         endings.append(r"(?P<scale>\s(?:thousand|million|billion|trillion))(?!\w)")
     if _family(language) == "zh":
         endings.append(r"(?=(?P<year>年))")
+        # A tone of pinyin (bei1) and a name in Latin letters (mp3) are no numbers of Chinese.
+        number = rf"(?<![A-Za-z0-9]){number}"
     return re.compile(
         rf"(?P<minus>(?<![\w.,])[-−])?(?P<before>[$€£¥]\s?)?(?P<number>{number})"
         rf"(?:{'|'.join(endings)})?",
