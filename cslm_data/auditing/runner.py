@@ -28,6 +28,7 @@ from cslm_data.auditing.results import AuditResult
 from cslm_data.catalog import Connection, confine, open_catalog, scalar
 from cslm_data.errors import UsageError
 from cslm_data.progress import progress
+from cslm_data.statements import reading_statements
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ def _find(connection: Connection, audit: Audit, parameters: dict[str, Any]) -> N
     if len(statements) != 1 or statements[0].type.name != "SELECT":
         kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
         raise UsageError(f"an audit is one query that reads, and this file holds: {kinds}")
+    reading_statements(audit.sql)  # a SELECT may hold a COPY
     named = statements[0].named_parameters
     unknown = sorted(set(named) - parameters.keys())
     if unknown:

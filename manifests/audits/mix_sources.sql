@@ -4,22 +4,8 @@
 -- fix: cslm-data build-mix … --overwrite
 -- needs: mix
 
--- One row per (mix, source).
-with members as (
-    select mix, unnest(source_ids) as id, "key"
-    from mix_samples
-),
-
-known as (
-    select utt_id as id from utterances
-    union all
-    select pair_id as id from bitext
-    union all
-    select dialogue_id as id from dialogues
-)
-
-select members.mix, members.id, count(*) as samples, min(members."key") as example
-from members
-anti join known using (id)
-group by members.mix, members.id
-order by members.mix, members.id;
+-- One row per (mix, source). A spoken turn whose utterance was moved out counts for its dialogue.
+select mix, id, min(why) as why, count(*) as samples, min("key") as example
+from gone_sources
+group by mix, id
+order by mix, id;

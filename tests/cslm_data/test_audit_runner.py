@@ -110,6 +110,8 @@ def test_a_wrong_header_is_an_error_that_names_file_and_line(text: str, message:
         ("", "nothing"),
         ("select * from read_text('/etc/passwd')", "Permission"),
         ("from '/etc/passwd'", "etc/passwd"),
+        ("with a as (copy (select 1) to 'stolen.csv') from a", "COPY is refused"),
+        ("from query('select 1')", "query is refused"),
         ("select $secret", r"unknown parameter \$secret"),
     ],
 )
