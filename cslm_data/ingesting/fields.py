@@ -20,6 +20,11 @@ _ENDS = r"e'\r\n'"
 _BLANKS = "' \t\r\n\x0b\x0c\u00a0\u3000'"
 """White space, as a literal of SQL: no-break and ideographic spaces too."""
 
+_BLANK_BEGINS = "-1, 9, 10, 11, 12, 13, 32, 160, 12288"
+"""Code points that a blank value begins with; -1: an empty one. Most values begin with none,
+so that one comparison is all that they cost."""
+_NESTED_BEGINS = f"{ord('[')}, {ord('{')}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FieldStream:
@@ -82,11 +87,11 @@ def _of_json(columns: Columns) -> str:
     parts = []
     for field in columns.fields:
         value = f"object.{_name(field)}"
-        # A list within a scalar: seldom, so the line is looked into again only where it may be.
+        is_nested = f"json_type(line, '$.\"{field}\"') in ('ARRAY', 'OBJECT')"
         parts.append(
-            f"case when {value}[1] in ('[', '{{') then "
-            f"if(json_type(line, '$.\"{field}\"') in ('ARRAY', 'OBJECT'), null, {value}) "
-            f"else {_filled(value)} end as {_name(field)}"
+            f"case when ord({value}) in ({_NESTED_BEGINS}, {_BLANK_BEGINS}) "
+            f"then if({is_nested} or {_is_blank(value)}, null, {value}) "
+            f"else {value} end as {_name(field)}"
         )
     parts += [f"object.{_name(field)} as {_name(field)}" for field in columns.nested]
     is_object = f"ltrim(line, {_BLANKS})[1] = '{{'"
@@ -133,7 +138,14 @@ def _as_kind(columns: Columns, field: str, value: str) -> str:
 
 def _filled(value: str) -> str:
     """A blank is no value."""
-    return f"if(trim({value}, {_BLANKS}) = '', null, {value})"
+    return (
+        f"case when ord({value}) in ({_BLANK_BEGINS}) then if({_is_blank(value)}, null, {value}) "
+        f"else {value} end"
+    )
+
+
+def _is_blank(value: str) -> str:
+    return f"trim({value}, {_BLANKS}) = ''"
 
 
 def _not_blank() -> str:

@@ -12,7 +12,7 @@ select
     -- Of a recording that was not opened: another one in its place is not noticed.
     coalesce(
         headers.audio_version,
-        'stated-' || printf('%016x', md5_number_lower(concat_ws(chr(31), raws.audio, raws.offset_s, raws.duration_s, raws.sample_rate_hz)))
+        concat('stated-', raws.offset_s, '+', raws.duration_s, '@', raws.sample_rate_hz)
     ) as audio_version,
     headers.reason,
     headers.detail,

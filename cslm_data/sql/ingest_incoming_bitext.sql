@@ -14,10 +14,9 @@ select
     md5_number_lower(pair_id) as key_hash,
     '{source}' as source_uri,
     place,
-    md5_number_lower(concat_ws(
-        chr(31),
-        said(pair_id), said(corpus), said(src_lang), said(tgt_lang), said(src), said(tgt),
-        said(license), said(split)
-    )) as row_hash,
+    hash(
+        pair_id, corpus, src_lang, tgt_lang, src, tgt,
+        license, split
+    ) as row_hash,
 from raw_bitext
 where rowid not in (select verdicts.row_id from verdicts)

@@ -32,9 +32,8 @@ select
     md5_number_lower(dialogue_id) as key_hash,
     '{source}' as source_uri,
     place,
-    md5_number_lower(concat_ws(
-        chr(31),
-        said(dialogue_id), said(corpus), said(parallel_id), said(turns),
-        said(array_to_string(normal_texts, chr(31))), said(license), said(split)
-    )) as row_hash,
+    hash(
+        dialogue_id, corpus, parallel_id, turns,
+        array_to_string(normal_texts, chr(31)), license, split
+    ) as row_hash,
 from kept

@@ -26,10 +26,9 @@ select
     md5_number_lower(utt_id) as key_hash,
     '{source}' as source_uri,
     place,
-    md5_number_lower(concat_ws(
-        chr(31),
-        said(utt_id), said(corpus), said(audio), said(offset_s), said(duration_s),
-        said(sample_rate_hz), said(num_channels), said("language"), said(speaker), said("text"),
-        said(text_norm), said(kind), said(license), said(split), said(audio_version)
-    )) as row_hash,
+    hash(
+        utt_id, corpus, audio, offset_s, duration_s,
+        sample_rate_hz, num_channels, "language", speaker, "text",
+        text_norm, kind, license, split, audio_version
+    ) as row_hash,
 from kept

@@ -27,5 +27,5 @@ create or replace temp macro bad_seconds(said_) as
 create or replace temp macro content_id(corpus_, content_) as
     corpus_ || '/' || printf('%016x', md5_number_lower(content_));
 
--- A value inside of a row's hash: an absent one is not an empty one.
+-- A value inside of an alignment's hash, which goes into a file: an absent one is not an empty one.
 create or replace temp macro said(value_) as coalesce(value_::varchar, chr(30));
