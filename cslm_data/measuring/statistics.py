@@ -24,7 +24,8 @@ from cslm_data.measuring.spectrum import LongTermSpectrum, find_bandwidth
 Floats = NDArray[np.float32]
 
 _HALF_FRAME_S = 0.016
-_CHUNK_FRAMES = 128
+_CHUNK_FRAMES, _CHUNK_CHANNELS = 128, 16
+"""Frames of a chunk: fewer of more channels."""
 _SPECTRA = 32
 """Frames of a chunk of which the spectrum is taken, evenly spread: it costs the most of all."""
 _LOUDEST = 1e30
@@ -71,7 +72,8 @@ class Statistics:
         self._rate_hz, self._num_channels = sample_rate_hz, num_channels
         # Half frames of 16 ms, a little longer where that is kinder to the Fourier transform.
         self._half = int(scipy.fft.next_fast_len(round(_HALF_FRAME_S * sample_rate_hz), real=True))
-        self._chunk = 2 * self._half * _CHUNK_FRAMES
+        frames = max(1, min(_CHUNK_FRAMES, _CHUNK_CHANNELS * _CHUNK_FRAMES // num_channels))
+        self._chunk = 2 * self._half * frames
         self._held = np.zeros((num_channels, 0), np.float32)
         self._hash = xxhash.xxh3_128(f"{sample_rate_hz} {num_channels}\n".encode())
         self._num_samples = 0

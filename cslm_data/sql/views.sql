@@ -27,8 +27,34 @@ select all_dialogues.*
 from all_dialogues
 anti join (select id as dialogue_id from excluded where table_name = 'dialogues') using (dialogue_id);
 
--- One row per utterance and version of its audio that was measured: see docs/formats.md.
+-- One row per utterance and version of its audio that was measured: see docs/formats.md. Twice measured,
+-- by two commands at once, is the same in two files; those few are told by a hash, so that the many are
+-- not sorted.
 create or replace temp view measures as
+with accepted as (
+    select *, hash(utt_id, audio_version) as pair
+    from {measure_parts}
+    where reject_reason is null
+),
+
+repeated as (
+    select pair
+    from accepted
+    group by pair
+    having count(*) > 1
+),
+
+found as (
+    select *
+    from accepted
+    anti join repeated using (pair)
+    union all
+    select *
+    from accepted
+    semi join repeated using (pair)
+    qualify row_number() over (partition by utt_id, audio_version order by filename) = 1
+)
+
 select
     utt_id,
     audio_version,
@@ -46,10 +72,7 @@ select
     snr_db,
     bandwidth_hz,
     samples_hash,
-from {measure_parts}
-where reject_reason is null
--- Twice, where two commands measured at once: the same numbers in another file.
-qualify row_number() over (partition by utt_id, audio_version order by filename) = 1;
+from found;
 
 -- One row per distinct text and the language its corpus says it is in: the language it seems to be in.
 create or replace temp view text_languages as

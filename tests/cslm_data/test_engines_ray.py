@@ -19,6 +19,8 @@ from speech_catalog import add, add_rows, adds_up, files, run, write_speech
 from cslm_data.engines import load_engine
 from cslm_data.engines.ray import _Pool
 from cslm_data.errors import CslmError, MissingArtefactError, UsageError
+from cslm_data.measure import measure
+from cslm_data.query import run_query
 from cslm_data.workspace import Workspace
 
 pytestmark = pytest.mark.ray
@@ -186,6 +188,26 @@ def test_audio_and_units_of_a_cluster_may_lie_in_an_object_store(cluster, tmp_pa
     summary = run(far, part_seconds=1.0, engine="ray", num_workers=None, units_at=place)
     assert (summary.num_out, summary.num_rejected) == (6, 0)
     assert remote_files("cluster") == files(near)
+
+
+def test_measures_come_back_from_a_cluster_to_the_workspace(cluster, tmp_path):
+    import s3fs
+
+    far, near = Workspace(tmp_path / "far"), Workspace(tmp_path / "near")
+    for index in range(4):
+        path = write_speech(tmp_path / f"{index}.flac", index)
+        s3fs.S3FileSystem().put_file(str(path), f"{BUCKET}/measured/{path.name}")
+        add(far, f"s3://{BUCKET}/measured/{path.name}", f"utt-{index}")
+    near.root.mkdir()
+    near.catalog.write_bytes(far.catalog.read_bytes())
+    place = f"s3://{BUCKET}/units-of-measured"
+    beside = run(far, part_seconds=1.0, engine="ray", num_workers=None, units_at=place)
+    assert beside.num_measured == 4
+    alone = measure(near, part_seconds=1.0, engine="ray")
+    assert (alone.num_out, alone.num_rejected) == (4, 0)
+    sql = "select * from measures order by utt_id"
+    assert run_query(far, sql).rows == run_query(near, sql).rows
+    assert len(list(far.measures.glob("part-*.parquet"))) == 4
 
 
 def test_a_cluster_that_is_not_there_is_missed(monkeypatch):
