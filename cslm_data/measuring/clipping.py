@@ -3,9 +3,9 @@
 A sample is clipped when it belongs to a run of three or more neighbours in one channel that are all
 at full scale or beyond, or all equal to the channel's own extreme value, where that is not quiet: a
 recording that was clipped and then turned down has flat tops too. A sine has none: near its peak
-no three samples of 16 bits are equal, down to some 20 Hz at 16 kHz. Flat tops that a lossy codec
-bent are only found where they still reach full scale. Equal neighbours at an extreme as the mark of
-saturation: Mühlbauer, Automatic Audio Defect Detection, Linz 2010.
+no three samples of 16 bits are equal, down to some 20 Hz at 16 kHz. Neither has a recording of few
+quantisation levels (8 bits, spoken quietly), whose neighbours are equal everywhere. Flat tops that
+a lossy codec bent are only found where they still reach full scale.
 """
 
 # T samples
@@ -20,6 +20,8 @@ _FULL_SCALE = 1 - 2.0**-15
 """The largest positive sample of 16 bits."""
 _QUIET = 0.05
 """Flat tops under this (-26 dBFS) are not clipping: steps of a few quantisation levels are flat."""
+_LEVELS = 32
+"""Nor are those of a recording that has fewer levels than this between 0 and its extreme value."""
 
 
 class FlatTops:
@@ -56,9 +58,18 @@ class FlatTops:
             return
         ends = np.flatnonzero(places[1:] - places[:-1] > 1) + 1
         lengths = np.diff(np.concatenate([[0], ends, [len(places)]]))
+        if edge < _FULL_SCALE and lengths.max() >= _RUN and _num_levels(samples_T, edge) < _LEVELS:
+            self._open = 0
+            return
         if places[0] == 0:
             # It goes on from before; what was long enough there is counted already.
             lengths[0] += self._open
             self._counted -= self._open if self._open >= _RUN else 0
         self._counted += int(lengths[lengths >= _RUN].sum())
         self._open = int(lengths[-1]) if places[-1] == len(samples_T) - 1 else 0
+
+
+def _num_levels(samples_T: NDArray[np.float32], edge: float) -> float:
+    """How often the smallest step between two values of some samples goes into `edge`."""
+    steps = np.diff(np.unique(np.abs(samples_T)))
+    return edge / float(steps.min()) if len(steps) else 1.0

@@ -243,3 +243,13 @@ def test_an_hour_takes_little_more_memory_than_a_minute():
         return used
 
     assert peak(60) < peak(1) + 8e6
+
+
+def test_few_levels_of_quantisation_are_no_flat_tops():
+    # A quiet recording of 8 bits: about a dozen levels, whose neighbours are equal everywhere.
+    quiet = np.round(sine(0.1, hz=110.0) * 128) / 128
+    assert (np.abs(quiet) == np.abs(quiet).max()).mean() > 0.05
+    assert measure(quiet.astype(np.float32)).clipped_share == 0
+    # Overdriven before it was made 8 bits, and loud: it is clipped still.
+    loud = np.round(np.clip(sine(2.0, hz=110.0), -0.9, 0.9) * 128) / 128
+    assert measure(loud.astype(np.float32)).clipped_share > 0.5
