@@ -24,6 +24,7 @@ from cslm_cli import (
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
 from cslm_data.errors import UsageError
+from cslm_data.plain_text import visible
 
 if TYPE_CHECKING:
     from cslm_data.shards import MixInfo
@@ -163,7 +164,7 @@ def ingest(
         if format is None:
             typer.echo("formats were guessed from names and first rows; --format says otherwise")
         for path in summary.unrecognised:
-            typer.echo(f"not recognised, left alone: {path}")
+            typer.echo(f"not recognised, left alone: {visible(path)}")
     shell.check_reject_rate(summary.num_rejected, summary.num_rows, max_reject_rate, "ingest")
 
 

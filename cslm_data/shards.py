@@ -176,8 +176,9 @@ def _write_sample(tar: UstarWriter, sample: Sample, num_units: int) -> dict[str,
     }
     if units_N is not None:
         if len(units_N) and units_N.max() >= num_units:
-            raise ValueError(
-                f"sample {sample.key}: unit {units_N.max()} of a vocabulary of {num_units}"
+            raise CorruptArtefactError(
+                f"sample {sample.key}: unit {units_N.max()} of a vocabulary of {num_units}; see "
+                "which parts of units are damaged: cslm-data audit invalid_units"
             )
         array = npy_header(len(units_N)) + units_N.tobytes()
         row["units"] = [tar.add(f"{name}.units.npy", array), len(array)]

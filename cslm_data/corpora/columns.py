@@ -38,5 +38,9 @@ class Columns:
     """Name of a file in `cslm_data/sql`: reads the view `fields`, gives raw rows of the table."""
     nested: tuple[str, ...] = ()
     """Fields that may be lists or objects: as JSON."""
+    numbers: tuple[str, ...] = ()
+    """Fields that are numbers: what is none, a list too, is left for the query to refuse."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Names of fields in the file → names in the query."""
     files: Callable[[Source], list[File]] = lambda source: [File()]
     """The files that a source consists of."""

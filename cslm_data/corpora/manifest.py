@@ -17,6 +17,7 @@ COLUMNS = Columns(
         *("id", "audio", "offset", "duration", "text", "language", "lang", "speaker"),
         *("sampling_rate", "num_channels", "kind", "license", "split", "corpus"),
     ),
+    numbers=("offset", "duration"),
     query="rows_of_manifest",
 )
 

@@ -1,24 +1,25 @@
 """NeMo manifests: JSONL of `audio_filepath, duration, offset, text`, and `lang`, `speaker`, `id`.
 
 Source: NVIDIA NeMo, docs "Preparing Datasets" (ASR). With an `offset` a row is a stretch of a
-longer recording. A row without `id` is named after its audio,
-and after its offset where it has one.
+longer recording.
 """
 
 from __future__ import annotations
 
-from cslm_data.corpora.columns import Columns
+import dataclasses
+
+from cslm_data.corpora import manifest
 from cslm_data.corpora.source import Source
 from cslm_data.corpora.tables import first_fields
 
-COLUMNS = Columns(
-    table="utterances",
-    fields=(
-        *("id", "utt_id", "audio_filepath", "offset", "duration", "text", "lang", "language"),
-        *("source_lang", "speaker", "speaker_id", "sample_rate", "license", "split", "corpus"),
-    ),
-    query="rows_of_nemo",
+_NAMES = {"audio": "audio_filepath", "sampling_rate": "sample_rate"}
+
+COLUMNS = dataclasses.replace(
+    manifest.COLUMNS,
+    fields=tuple(_NAMES.get(field, field) for field in manifest.COLUMNS.fields),
+    renamed={theirs: ours for ours, theirs in _NAMES.items()},
 )
+"""Our own manifest under other names."""
 
 
 def recognises(source: Source) -> bool:

@@ -63,7 +63,9 @@ def open_fields(source: Source, file: File, columns: Columns) -> FieldStream:
         f"coalesce({_name(field)}, '{quoted(value)}') as {_name(field)}"
         for field, value in file.constants.items()
     )
+    renamed = ", ".join(f"{_name(old)} as {_name(new)}" for old, new in columns.renamed.items())
     replaced = f" replace ({constants})" if constants else ""
+    replaced += f" rename ({renamed})" if renamed else ""
     query = f"select *{replaced}, {place} as place from ({rows})"
     return FieldStream(batches=batches, schema=schema, query=query)
 
@@ -87,6 +89,9 @@ def _of_json(columns: Columns) -> str:
     parts = []
     for field in columns.fields:
         value = f"object.{_name(field)}"
+        if field in columns.numbers:
+            parts.append(f"{_filled(value)} as {_name(field)}")
+            continue
         is_nested = f"json_type(line, '$.\"{field}\"') in ('ARRAY', 'OBJECT')"
         parts.append(
             f"case when ord({value}) in ({_NESTED_BEGINS}, {_BLANK_BEGINS}) "

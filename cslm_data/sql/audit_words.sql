@@ -10,6 +10,31 @@ case
     else 'train'
 end;
 
+-- One row per sound that more than one utterance has: by the hash of its decoded samples where they are
+-- measured, else by the file's fingerprint and the stretch of it. A corpus without splits counts as train.
+create or replace temp view repeated_sounds as
+with places as (
+    select
+        utterances.audio_version,
+        utterances.offset_s,
+        utterances.duration_s,
+        max(measures.samples_hash) as samples_hash,
+        list({
+            'utt_id': utterances.utt_id,
+            'corpus': utterances.corpus,
+            'split': utterances.split,
+            'text_key': utterances.text_key
+        }) as heard,
+    from utterances
+    left join measures using (utt_id, audio_version)
+    group by utterances.audio_version, utterances.offset_s, utterances.duration_s
+)
+
+select flatten(list(heard)) as heard
+from places
+group by coalesce(samples_hash, concat_ws(' ', audio_version, offset_s, duration_s))
+having sum(len(heard)) > 1;
+
 -- Whether a language is written without spaces between words.
 create or replace temp macro is_unspaced(language) as language in {unspaced};
 

@@ -1,6 +1,6 @@
 -- Rows of our own manifest → utterances. One row per row of the file. With an offset a row is a stretch
 -- of a recording, `duration` long; without, the file's own length counts, unless $trust says that the
--- manifest's does.
+-- manifest's does. A row without id is named after its recording, and after its offset where it has one.
 with read as (
     select
         * exclude (corpus),
@@ -14,7 +14,12 @@ with read as (
 
 select
     place,
-    coalesce(id, if(audio is null, place, corpus || '/' || stem_of(audio))) as utt_id,
+    case
+        when id is not null then id
+        when audio is null then place
+        when offset_s > 0 then format('{}/{}-{:.3f}', corpus, stem_of(audio), offset_s)
+        else corpus || '/' || stem_of(audio)
+    end as utt_id,
     corpus,
     absolute_audio(audio, $folder) as audio,
     coalesce(offset_s, 0) as offset_s,
@@ -36,7 +41,7 @@ select
     end as reason,
     case
         when reason is not null then detail
-        when audio is null then place || ': the field `audio` is empty'
+        when audio is null then place || ': no audio is named'
         when spoken is null then place || ': no `language`; give --lang'
         when bad_seconds("offset") or bad_seconds(duration_said)
             then format('{}: `offset` {} and `duration` {} must be seconds', place, "offset", duration_said)

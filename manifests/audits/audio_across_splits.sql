@@ -3,33 +3,18 @@
 -- why: A model tested on a recording that it was trained on says nothing of what it has learnt.
 -- fix: Move it out of train: cslm-data filter "utt_id = '…'" --reason split_leak.
 
--- One row per sound. By the hash of the decoded samples where they are measured, else by the file's
--- fingerprint and the stretch of it. A corpus without splits counts as train.
-with places as (
+-- One row per sound. A corpus without splits counts as train.
+with placed as (
     select
-        utterances.audio_version,
-        utterances.offset_s,
-        utterances.duration_s,
-        max(measures.samples_hash) as samples_hash,
-        list(utterances.utt_id) as ids,
-        list(utterances.corpus || ' ' || coalesce(utterances.split, 'no split')) as names,
-        list(split_kind(utterances.split)) as kinds,
-    from utterances
-    left join measures using (utt_id, audio_version)
-    group by utterances.audio_version, utterances.offset_s, utterances.duration_s
-),
-
-sounds as (
-    select
-        flatten(list(ids)) as ids,
-        flatten(list(names)) as names,
-        flatten(list(kinds)) as kinds,
-    from places
-    group by coalesce(samples_hash, concat_ws(' ', audio_version, offset_s, duration_s))
-    having sum(len(ids)) > 1
+        list_sort(list_distinct(list_transform(
+            heard, lambda one: one.corpus || ' ' || coalesce(one.split, 'no split')
+        ))) as places,
+        list_distinct(list_transform(heard, lambda one: split_kind(one.split))) as kinds,
+        list_sort(list_transform(heard, lambda one: one.utt_id)) as utt_ids,
+    from repeated_sounds
 )
 
-select list_sort(list_distinct(names)) as places, list_sort(ids) as utt_ids
-from sounds
-where list_contains(kinds, 'train') and len(list_distinct(kinds)) > 1
-order by list_sort(ids)[1];
+select places, utt_ids
+from placed
+where list_contains(kinds, 'train') and len(kinds) > 1
+order by utt_ids[1];

@@ -160,7 +160,7 @@ def test_bad_keys_are_refused_and_leave_no_shard(tmp_path, key):
 
 def test_a_unit_outside_of_the_vocabulary_is_refused(tmp_path):
     bad = Sample(key="k", task="tts", languages="en", segments=(speech([500]),))
-    with pytest.raises(ValueError, match="unit 500 of a vocabulary of 500"):
+    with pytest.raises(CorruptArtefactError, match="unit 500 of a vocabulary of 500"):
         write(tmp_path / "t.tar", [bad])
 
 
