@@ -34,7 +34,7 @@ from cslm_data.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_DURATION_S = 60.0
-_MEMORY = "4GB"
+_MEMORY = "2GB"
 """What DuckDB may hold; the rest of large sources waits on disk, beside the catalog."""
 
 
