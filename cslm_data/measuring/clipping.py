@@ -20,7 +20,7 @@ _FULL_SCALE = 1 - 2.0**-15
 """The largest positive sample of 16 bits."""
 _QUIET = 0.05
 """Flat tops under this (-26 dBFS) are not clipping: steps of a few quantisation levels are flat."""
-_LEVELS = 32
+_LEVELS = 64
 """Nor are those of a recording that has fewer levels than this between 0 and its extreme value."""
 
 

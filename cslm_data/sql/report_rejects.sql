@@ -1,4 +1,5 @@
--- What was refused, with one example. One row per (stage, reason, corpus), the most frequent first.
+-- What was refused, with one example; what a person moved out is told elsewhere. One row per (stage,
+-- reason, corpus), the most frequent first.
 select
     stage,
     reason,
@@ -8,6 +9,7 @@ select
     arg_min(detail, "key") as detail,
     count(*) over () as num_groups,
 from rejects
+where stage not in ('filter', 'dedup')
 group by all
 order by refused desc, stage, reason, corpus
 limit $max_rows

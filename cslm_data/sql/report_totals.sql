@@ -29,5 +29,5 @@ select
     (select count(*) from dialogues) as num_dialogues,
     (select count(*) from texts) as num_texts,
     (select count(distinct (table_name, id)) from excluded) as num_moved_out,
-    (select count(*) from rejects) as num_rejected,
+    (select count(*) from rejects where stage not in ('filter', 'dedup')) as num_rejected,
 from speech
