@@ -93,7 +93,7 @@ def filter_(
     detected_language detected_confidence. Of bitext src_characters tgt_characters src_detected
     tgt_detected. Of dialogues num_turns num_characters num_spoken.
     """
-    from cslm_data import curation
+    from cslm_data.curating import curation
 
     where = shell.workspace_of(workspace)
     if [predicate is not None, undo is not None, show].count(True) != 1:
