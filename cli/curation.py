@@ -14,7 +14,7 @@ from cslm_data.plain_text import visible
 from cslm_data.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cslm_data.curation import CurationSummary
+    from cslm_data.curating.curation import CurationSummary
 
 
 class Table(StrEnum):
@@ -93,7 +93,7 @@ def filter_(
     detected_language detected_confidence. Of bitext src_characters tgt_characters src_detected
     tgt_detected. Of dialogues num_turns num_characters num_spoken.
     """
-    from cslm_data import curation
+    from cslm_data.curating import curation
 
     where = shell.workspace_of(workspace)
     if [predicate is not None, undo is not None, show].count(True) != 1:
@@ -155,7 +155,7 @@ def dedup(
     json: JsonOption = False,
 ) -> None:
     """Move out all but one of rows that say or sound the same; filter --undo brings them back."""
-    from cslm_data.dedup import dedup as run_dedup
+    from cslm_data.curating.dedup import dedup as run_dedup
 
     summary = run_dedup(
         shell.workspace_of(workspace),
@@ -190,7 +190,7 @@ def _print(summary: CurationSummary, *, dry_run: bool, json: bool) -> None:
 
 def print_story(workspace: Workspace, key: str, *, json: bool) -> None:
     """Print what became of an id or a sample key, step by step."""
-    from cslm_data.lineage import tell
+    from cslm_data.lineage.story_of_id import tell
 
     story = tell(workspace, key)
     if json:

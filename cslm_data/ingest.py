@@ -23,10 +23,10 @@ from cslm_data.corpora.tables import SUFFIXES
 from cslm_data.errors import NoDataError
 from cslm_data.ingesting.merging import merge_source
 from cslm_data.ingesting.normal_forms import choose_rules, register_normal_forms
+from cslm_data.ingesting.orphans import warn_of_orphans
 from cslm_data.ingesting.staging import stage_source
 from cslm_data.ingesting.statements import quoted, run_sql
 from cslm_data.languages import check_language
-from cslm_data.orphans import warn_of_orphans
 from cslm_data.progress import progress
 from cslm_data.text import TextRules
 from cslm_data.workspace import Workspace

@@ -11,7 +11,7 @@ from mix_workspace import TOKENIZER, fill
 from small_files import write_rows, write_tone
 
 from cslm_data.catalog import open_catalog
-from cslm_data.curation import filter_rows, list_curations, undo
+from cslm_data.curating.curation import filter_rows, list_curations, undo
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
 from cslm_data.ingest import ingest
 from cslm_data.lookup import find_row

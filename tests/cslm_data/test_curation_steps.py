@@ -10,7 +10,7 @@ from small_files import write_rows
 from speech_catalog import add, add_many, adds_up, run, units, write_speech
 
 from cslm_data.catalog import open_catalog, read_sql
-from cslm_data.curation import filter_rows, undo
+from cslm_data.curating.curation import filter_rows, undo
 from cslm_data.errors import NoDataError, UsageError
 from cslm_data.ingest import ingest
 from cslm_data.listen import listen

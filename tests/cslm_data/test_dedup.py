@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cslm_data.catalog import open_catalog
-from cslm_data.curation import undo
-from cslm_data.dedup import dedup
+from cslm_data.curating.curation import undo
+from cslm_data.curating.dedup import dedup
 from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.query import run_query
 

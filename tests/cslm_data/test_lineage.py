@@ -13,12 +13,12 @@ import pytest
 from mix_workspace import TOKENIZER, fill, recipe_file, rows_of
 from small_files import write_rows, write_tone
 
-from cslm_data.curation import filter_rows, undo
+from cslm_data.curating.curation import filter_rows, undo
 from cslm_data.errors import MissingArtefactError, NoDataError
 from cslm_data.ingest import ingest
-from cslm_data.lineage import tell
+from cslm_data.lineage.source_lines import read_place
+from cslm_data.lineage.story_of_id import tell
 from cslm_data.mix import build_mix
-from cslm_data.source_lines import read_place
 from cslm_data.workspace import Workspace, write_json
 
 

@@ -6,7 +6,7 @@ import typing
 from typing import Literal
 
 from cslm_data.catalog import Connection, read_sql, scalar
-from cslm_data.curation import CurationSummary, TableName, choose, move, open_for
+from cslm_data.curating.curation import CurationSummary, TableName, choose, move, open_for
 from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.workspace import Workspace
 

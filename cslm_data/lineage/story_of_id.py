@@ -13,10 +13,10 @@ from typing import Any
 
 from cslm_data.catalog import Connection, confine, open_catalog, read_sql
 from cslm_data.errors import NoDataError
+from cslm_data.lineage.chapters import Chapter, Rows, Story, ask, some
+from cslm_data.lineage.places_in_mixes import absent, in_mixes
+from cslm_data.lineage.source_lines import read_place
 from cslm_data.lookup import TABLES_OF_IDS, not_found
-from cslm_data.mix_lineage import absent, in_mixes
-from cslm_data.source_lines import read_place
-from cslm_data.stories import Chapter, Rows, Story, ask, some
 from cslm_data.workspace import Workspace
 
 

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from cslm_data.catalog import Connection
+from cslm_data.lineage.chapters import SHOWN, Chapter, Rows, ask, some
 from cslm_data.lookup import TABLES_OF_IDS
 from cslm_data.shards import index_path, read_index
 from cslm_data.statements import parse_predicate
-from cslm_data.stories import SHOWN, Chapter, Rows, ask, some
 from cslm_data.workspace import Workspace
 
 _TASKS = {

@@ -1,0 +1,1 @@
+"""Rows of the catalog out of the way, with a reason, and back."""
