@@ -21,6 +21,7 @@ from cslm_data.corpora import READERS, Defaults, find_reader, guess_format
 from cslm_data.corpora.source import Source, find_source
 from cslm_data.corpora.tables import SUFFIXES
 from cslm_data.errors import NoDataError
+from cslm_data.exporting.folders import DESCRIPTION
 from cslm_data.ingesting.merging import merge_source
 from cslm_data.ingesting.normal_forms import choose_rules, register_normal_forms
 from cslm_data.ingesting.orphans import warn_of_orphans
@@ -144,7 +145,7 @@ def _find_sources(
                     f"{file.uri}: no row that we recognise (empty, or fields of another format); "
                     "see docs/formats.md, or say what it is with --format"
                 )
-            elif file.suffix in (*SUFFIXES, ".parquet"):
+            elif file.suffix in (*SUFFIXES, ".parquet") and file.name != DESCRIPTION:
                 unrecognised.append(file.uri)
     if not found:
         places = ", ".join(str(address) for address in addresses)
