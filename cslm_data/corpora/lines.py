@@ -8,14 +8,14 @@ of the header, then `reason` and `detail` for what cannot be read: such a row ha
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
+from cslm_data.corpora.cells import read_cell_rows
 from cslm_data.corpora.source import Source
 from cslm_data.corpora.tables import MAX_LINE_BYTES
 
@@ -132,75 +132,28 @@ def read_json_list(source: Source, name: str = "") -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([numbers, lines, nothing, nothing], schema=LINES)
 
 
-def read_header(source: Source, name: str, delimiter: str) -> tuple[list[str], int]:
-    """Names of the columns of a CSV or TSV and the number of its line; none of an empty file."""
-    with source.open_text(name) as stream:
-        rows = _cells(stream, delimiter)
-        for cells in rows:
-            if any(cell.strip() for cell in cells):
-                return [cell.strip() for cell in cells], rows.line_num
-    return [], 0
-
-
 def read_cells(
     source: Source, name: str, *, header: list[str], skip: int, fields: tuple[str, ...]
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of a CSV (RFC 4180) below its header, whose last line is `skip`: a column a field.
+    """Rows of a CSV below its header, whose last line is `skip`: a column a field.
 
-    Quoted cells may hold ends of lines, so that rows cannot be told without reading them. A field
-    that the header does not have is null.
+    A field that the header does not have is null.
     """
     places = [header.index(field) if field in header else None for field in fields]
-    with source.open_text(name) as stream:
-        rows = _cells(stream, ",")
-        checked = (_row(rows, cells, len(header)) for cells in _survive(rows))
-        kept = (row for row in checked if row is not None and row[0] > skip)
-        while chunk := list(itertools.islice(kept, _CELL_ROWS)):
-            numbers, cells, reasons, details = zip(*chunk, strict=True)
-            columns = list(zip(*cells, strict=True))
-            nothing = (None,) * len(chunk)
-            yield pa.record_batch(
-                [
-                    pa.array(numbers, pa.int64()),
-                    *(
-                        pa.array(nothing if place is None else columns[place], pa.string())
-                        for place in places
-                    ),
-                    pa.array(reasons, pa.string()),
-                    pa.array(details, pa.string()),
-                ],
-                names=["number", *fields, "reason", "detail"],
-            )
-
-
-def _cells(stream: Any, delimiter: str) -> Any:
-    if delimiter == "\t":
-        return csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    return csv.reader(stream, delimiter=delimiter)
-
-
-def _survive(rows: Any) -> Iterator[list[str] | str]:
-    """The rows; for one that the csv module refuses, what it says."""
-    while True:
-        try:
-            yield next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield str(error)
-
-
-def _row(
-    rows: Any, cells: list[str] | str, width: int
-) -> tuple[int, list[str | None], str | None, str | None] | None:
-    nothing: list[str | None] = [None] * width
-    if isinstance(cells, str):
-        return rows.line_num, nothing, "bad_row", cells
-    if not any(cell.strip() for cell in cells):
-        return None
-    if any("\ud800" <= character <= "\udfff" for cell in cells for character in cell):
-        return rows.line_num, nothing, "not_utf8", "invalid UTF-8; convert the file to UTF-8"
-    if len(cells) != width:
-        detail = f"{len(cells)} cells, the header has {width}"
-        return rows.line_num, nothing, "bad_row", detail
-    return rows.line_num, list(cells), None, None
+    rows = read_cell_rows(source, name, ",", header=header, skip=skip)
+    while chunk := list(itertools.islice(rows, _CELL_ROWS)):
+        numbers, cells, reasons, details = zip(*chunk, strict=True)
+        columns = list(zip(*cells, strict=True))
+        nothing = (None,) * len(chunk)
+        yield pa.record_batch(
+            [
+                pa.array(numbers, pa.int64()),
+                *(
+                    pa.array(nothing if place is None else columns[place], pa.string())
+                    for place in places
+                ),
+                pa.array(reasons, pa.string()),
+                pa.array(details, pa.string()),
+            ],
+            names=["number", *fields, "reason", "detail"],
+        )

@@ -18,23 +18,19 @@ from cslm_data.corpora.source import Source
 from cslm_data.corpora.tables import SUFFIXES, language_pair_of
 from cslm_data.languages import known_language
 
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-
 
 def recognises_folder(source: Source) -> bool:
     """At least one pair of files, and no manifest beside them."""
     names = source.names("*")
-    return bool(_pairs(names)) and not any(name.lower().endswith(SUFFIXES) for name in names)
+    has_manifest = any(name.lower().endswith(SUFFIXES) for name in names)
+    return not has_manifest and bool(_pairs(source, names))
 
 
-def _pairs(names: list[str]) -> list[tuple[str, str, str, str]]:
+def _pairs(source: Source, names: list[str]) -> list[tuple[str, str, str, str]]:
     """(first file, second file, language, language) of each pair, in order."""
     by_name: dict[str, dict[str, str]] = {}
     for name in names:
-        bare = name
-        for ending in _COMPRESSED:
-            bare = bare.removesuffix(ending)
-        stem, dot, language = bare.rpartition(".")
+        stem, dot, language = source.child(name).plain_name.rpartition(".")
         if dot and known_language(language):
             by_name.setdefault(stem, {})[language] = name
     pairs = []
@@ -53,7 +49,7 @@ def _files(source: Source) -> list[File]:
             constants={"src_lang": language, "tgt_lang": other},
             batches=functools.partial(_read_pair, first=first, second=second),
         )
-        for first, second, language, other in _pairs(source.names("*"))
+        for first, second, language, other in _pairs(source, source.names("*"))
     ]
 
 

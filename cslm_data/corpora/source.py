@@ -33,18 +33,20 @@ class Source:
         return PurePosixPath(self.uri).name
 
     @property
+    def plain_name(self) -> str:
+        """Name without the ending of compression: `train.jsonl`."""
+        path = PurePosixPath(self.name)
+        return path.stem if path.suffix.lower() in _COMPRESSED else path.name
+
+    @property
     def suffix(self) -> str:
-        """Ending in lower case, that of compression left out: `.jsonl`."""
-        path = PurePosixPath(self.name.lower())
-        return path.with_suffix("").suffix if path.suffix in _COMPRESSED else path.suffix
+        """Ending of that in lower case: `.jsonl`."""
+        return PurePosixPath(self.plain_name).suffix.lower()
 
     @property
     def stem(self) -> str:
         """Name without these endings: `train`."""
-        path = PurePosixPath(self.name)
-        if path.suffix.lower() in _COMPRESSED:
-            path = path.with_suffix("")
-        return path.stem
+        return PurePosixPath(self.plain_name).stem
 
     @property
     def is_remote(self) -> bool:

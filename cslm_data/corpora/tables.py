@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cslm_data.corpora.cells import read_cell_rows, read_header
 from cslm_data.corpora.source import Source
 from cslm_data.records import Reject
 
@@ -129,34 +129,15 @@ def _read_json(source: Source) -> Iterator[Row | Reject]:
 
 
 def _read_delimited(source: Source, delimiter: str) -> Iterator[Row | Reject]:
-    with source.open_text() as stream:
-        if delimiter == "\t":
-            rows = csv.reader(stream, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    header, skip = list(headerless_names(source) or ()), 0
+    if not header:
+        header, skip = read_header(source, "", delimiter)
+    for row in read_cell_rows(source, "", delimiter, header=header, skip=skip):
+        place = f"{source.name}:{row.number}"
+        if row.reason is not None:
+            yield _bad(place, row.reason, row.detail or "")
         else:
-            rows = csv.reader(stream, delimiter=delimiter)
-        header: list[str] | None = None
-        while True:
-            try:
-                cells = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield _bad(f"{source.name}:{rows.line_num}", "bad_row", str(error))
-                continue
-            place = f"{source.name}:{rows.line_num}"
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = list(headerless_names(source) or [cell.strip() for cell in cells])
-                if not headerless_names(source):
-                    continue
-            joined = "".join(cells)
-            if any("\ud800" <= character <= "\udfff" for character in joined):
-                yield _not_utf8(place, None)
-            elif len(cells) != len(header):
-                yield _bad(place, "bad_row", f"{len(cells)} cells, the header has {len(header)}")
-            else:
-                yield Row(place=place, fields=dict(zip(header, cells, strict=True)))
+            yield Row(place=place, fields=dict(zip(header, row.cells, strict=True)))
 
 
 def headerless_names(source: Source) -> tuple[str, ...] | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from cslm_data.corpora.cells import read_header
 from cslm_data.corpora.columns import Columns, File
-from cslm_data.corpora.lines import LINES, read_cells, read_header, read_json_list, read_lines
+from cslm_data.corpora.lines import LINES, read_cells, read_json_list, read_lines
 from cslm_data.corpora.source import Source
 from cslm_data.ingesting.statements import quoted
 
