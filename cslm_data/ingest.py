@@ -117,7 +117,6 @@ def _prepare(connection: Connection, workspace: Workspace, rules: TextRules | No
     """Bound the memory, and define what the queries of ingest call."""
     connection.execute("set memory_limit = ?", [_MEMORY])
     connection.execute("set temp_directory = ?", [str(workspace.root / ".spill.tmp")])
-    connection.execute("set preserve_insertion_order = true")
     register_normal_forms(connection, choose_rules(connection, rules))
     run_sql(connection, "ingest_macros", names={"home": quoted(str(Path.home()))})
 
@@ -217,7 +216,7 @@ def _record_source(
 
 
 def _hash_content(source: Source) -> str:
-    """BLAKE2b of the files that a source consists of; of a folder, of their names and sizes."""
+    """BLAKE2b of a file as it is read; of a folder, of the names of its files."""
     digest = hashlib.blake2b(digest_size=16)
     if source.is_folder:
         for name in source.names("**/*"):

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from cslm_data.audio import audio_version, probe
-from cslm_data.catalog import Connection, read_sql
+from cslm_data.catalog import Connection, scalar
 from cslm_data.errors import AudioError
+from cslm_data.ingesting.statements import insert_rows, run_sql
 from cslm_data.progress import progress
 
 _THREADS = 8
@@ -30,17 +31,8 @@ _HEADERS = pa.schema(
 
 def probe_recordings(connection: Connection, *, trust_manifest: bool) -> None:
     """Read the header of every recording that a raw row needs it of, each once."""
-    empty = _HEADERS.empty_table()
-    connection.register("given", empty)
-    connection.execute("create or replace temp table headers as from given")
-    connection.unregister("given")
-    connection.execute(
-        "create or replace temp table to_probe as "
-        "select audio, row_number() over () as number from (" + read_sql("ingest_to_probe") + ")",
-        {"trust": trust_manifest},
-    )
-    row = connection.execute("select count(*) from to_probe").fetchone()
-    total = row[0] if row else 0
+    run_sql(connection, "ingest_to_probe", values={"trust": trust_manifest})
+    total = scalar(connection, "select count(*) from to_probe")
     if not total:
         return
     with (
@@ -54,9 +46,7 @@ def probe_recordings(connection: Connection, *, trust_manifest: bool) -> None:
             ).fetchall()
             found = list(pool.map(_probe, (audio for (audio,) in rows)))
             columns = list(map(list, zip(*found, strict=True)))
-            connection.register("given", pa.table(columns, schema=_HEADERS))
-            connection.execute("insert into headers from given")
-            connection.unregister("given")
+            insert_rows(connection, "headers", pa.table(columns, schema=_HEADERS))
             bar.advance(len(found))
 
 

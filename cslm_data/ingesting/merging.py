@@ -85,14 +85,13 @@ def _merge_kind(
         run_sql(connection, which, values=values)
     run_sql(connection, f"ingest_incoming_{kind.name}", names=names)
     known = scalar(connection, f"select count(*) from {kind.target} where source_uri = ?", [uri])
-    if is_alignments:
-        _materialise(connection)
+    if is_alignments or known:
+        connection.execute("create or replace temp table arrived as from incoming")
         run_sql(connection, "ingest_compare_into", names=names, values=values)
-        _write_part(connection, part)
-    elif known:
-        _materialise(connection)
-        run_sql(connection, "ingest_compare_into", names=names, values=values)
-        run_sql(connection, "ingest_merge", names=names, values=values)
+        if is_alignments:
+            _write_part(connection, part)
+        else:
+            run_sql(connection, "ingest_merge", names=names, values=values)
     else:
         # All is new: one pass, nothing kept.
         row = connection.execute(
@@ -105,10 +104,6 @@ def _merge_kind(
             [added],
         )
     run_sql(connection, "ingest_refused", names=names, values=values)
-
-
-def _materialise(connection: Connection) -> None:
-    connection.execute("create or replace temp table arrived as from incoming")
 
 
 def _refuse_unknown_languages(connection: Connection, names: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from cslm_data.corpora.columns import Columns, File
 from cslm_data.corpora.source import Source
 from cslm_data.ingesting.fields import open_fields
 from cslm_data.ingesting.kinds import KINDS, row_of
-from cslm_data.ingesting.statements import run_sql
+from cslm_data.ingesting.statements import insert_rows, run_sql
 from cslm_data.progress import Progress
 from cslm_data.records import Reject
 
@@ -106,6 +106,4 @@ def _insert(connection: Connection, kind: type, records: list[Any]) -> None:
     else:
         name = f"raw_{KINDS[kind].name}"
         rows = pa.Table.from_pylist([row_of(record) for record in records], KINDS[kind].schema)
-    connection.register("given", rows)
-    connection.execute(f"insert into {name} by name from given")
-    connection.unregister("given")
+    insert_rows(connection, name, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from cslm_data.catalog import Connection, read_sql
 
@@ -30,6 +31,13 @@ def run_sql(
         wanted = {k: v for k, v in (values or {}).items() if k in statement.named_parameters}
         result = connection.execute(statement, wanted)
     return result
+
+
+def insert_rows(connection: Connection, table: str, rows: pa.Table) -> None:
+    """Add Arrow rows to a table, by the names of their columns."""
+    connection.register("given", rows)
+    connection.execute(f"insert into {table} by name from given")
+    connection.unregister("given")
 
 
 def quoted(value: str) -> str:

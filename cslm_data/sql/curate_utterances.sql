@@ -6,26 +6,21 @@ with encoded as (
     where tokenizer_id = $tokenizer_id
 ),
 
-measured as (
-    select distinct on (utt_id, audio_version) *
-    from measures
-),
-
 candidates as (
     select
         utterances.*,
-        measured.num_samples,
-        measured.decoded_s,
-        measured.rms_db,
-        measured.peak,
-        measured.clipped_share,
-        measured.dc_offset,
-        measured.leading_silence_s,
-        measured.trailing_silence_s,
-        measured.silence_share,
-        measured.snr_db,
-        measured.bandwidth_hz,
-        measured.samples_hash,
+        measures.num_samples,
+        measures.decoded_s,
+        measures.rms_db,
+        measures.peak,
+        measures.clipped_share,
+        measures.dc_offset,
+        measures.leading_silence_s,
+        measures.trailing_silence_s,
+        measures.silence_share,
+        measures.snr_db,
+        measures.bandwidth_hz,
+        measures.samples_hash,
         encoded.num_units,
         encoded.num_units / utterances.duration_s as units_per_s,
         len(utterances.text_norm) as num_characters,
@@ -33,7 +28,7 @@ candidates as (
         text_languages.detected as detected_language,
         text_languages.confidence as detected_confidence,
     from utterances
-    left join measured using (utt_id, audio_version)
+    left join measures using (utt_id, audio_version)
     left join encoded using (utt_id, audio_version)
     left join text_languages
         on

@@ -9,11 +9,11 @@ with rows as (
         speaker,
         duration_s,
         key_hash,
-        measured.snr_db,
-        measured.samples_hash,
+        measures.snr_db,
+        measures.samples_hash,
         concat_ws('|', audio_version, offset_s, duration_s) as stretch,
     from utterances
-    left join (select distinct on (utt_id, audio_version) * from measures) as measured using (utt_id, audio_version)
+    left join measures using (utt_id, audio_version)
 ),
 
 known as (

@@ -8,6 +8,6 @@ select
     speaker,
     duration_s,
     key_hash,
-    measured.snr_db,
+    measures.snr_db,
 from utterances
-left join (select distinct on (utt_id, audio_version) * from measures) as measured using (utt_id, audio_version)
+left join measures using (utt_id, audio_version)
