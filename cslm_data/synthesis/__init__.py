@@ -1,0 +1,1 @@
+"""Text → speech through a table of backends, for data that has no speech yet."""
