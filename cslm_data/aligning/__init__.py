@@ -1,1 +1,1 @@
-"""Word times by CTC forced alignment: acoustic models, spelling, the alignment itself, its parts."""
+"""Word times by CTC forced alignment: acoustic models, spelling, alignment, its parts."""
