@@ -19,7 +19,7 @@ from cslm_data.framing import frame
 from cslm_data.interleave import DEFAULT_CHUNK_WORDS, AlignmentMismatch, interleave
 from cslm_data.keys import key64
 from cslm_data.records import Part, Role, Sample, Segment, Units, Word
-from cslm_data.templates import choose_wording, fill_wording
+from cslm_data.templates import Prompts, choose_wording, fill_wording
 
 
 class CompileError(ValueError):
@@ -64,11 +64,12 @@ Compiler = Callable[[Sequence[SourceTurn], str, CompileOptions], tuple[Segment, 
 
 def prompt_kind(task: str, language: str, answer_language: str | None) -> str | None:
     """Which wordings a task takes; None: the user's words alone."""
-    if task in ("asr", "tts", "mt"):
+    if task in ("asr", "tts", "mt", "st", "s2st", "continuation"):
         return task
+    cross = "" if answer_language in (None, language) else "_cross"
     if task in ("s2s", "t2s"):
-        return "chat" if answer_language in (None, language) else "chat_cross"
-    return None
+        return f"chat{cross}"
+    return f"chat_text{cross}" if task == "s2t" else None
 
 
 def compile_prompt(
@@ -80,15 +81,17 @@ def compile_prompt(
     units: Units | None = None,
     seed: int = 0,
     key: str = "",
+    sample_hash: int = 0,
+    prompts: Prompts | None = None,
 ) -> tuple[Segment, ...]:
     """The user's turn of a task; a model answers `framing.frame_prompt` of it.
 
     `asr` and `s2s` take `units`, the others `text`; `mt` needs an `answer_language`.
     Raises UsageError when what the task needs is missing.
     """
-    if task not in COMPILERS:
+    spoken = task in ("asr", "s2s", "st", "s2st", "s2t", "continuation")
+    if task not in COMPILERS and not spoken:
         raise UsageError(f"no task {task!r}; there are {', '.join(COMPILERS)}")
-    spoken = task in ("asr", "s2s")
     if (units if spoken else text) is None:
         raise UsageError(f"task {task} needs {'speech' if spoken else 'text'} of the user")
     if task == "mt" and answer_language is None:
@@ -98,11 +101,12 @@ def compile_prompt(
         return (_text(text or "", language=language, role="user"),)
     return fill_wording(
         kind,
-        choose_wording(kind, language, seed=seed, key=key),
+        choose_wording(kind, language, seed=seed, key=key or str(sample_hash), prompts=prompts),
         language=language,
         answer_language=answer_language,
         text=None if spoken else text,
         units=units if spoken else None,
+        prompts=prompts,
     )
 
 

@@ -50,9 +50,12 @@ def wordings(kind: str, language: str, *, prompts: Prompts | None = None) -> tup
     return _of(prompts).wordings(kind, language)
 
 
-def choose_wording(kind: str, language: str, *, seed: int, key: str) -> int:
+def choose_wording(
+    kind: str, language: str, *, seed: int, key: str, prompts: Prompts | None = None
+) -> int:
     """Which of the wordings a sample of this key gets."""
-    return keyed_choice(seed, len(wordings(kind, language)), "wording", kind, key)
+    count = len(wordings(kind, language, prompts=prompts))
+    return keyed_choice(seed, count, "wording", kind, key)
 
 
 def fill_wording(
