@@ -37,19 +37,28 @@ def md5_key(text: str) -> int:
     return int.from_bytes(hashlib.md5(data, usedforsecurity=False).digest()[8:], "little")
 
 
-def mix64(keys_N: U64, seed: int) -> U64:
-    """Pseudo-random uint64 of each key under a seed: uint64 (N,) → uint64 (N,).
+def finalise64(keys_N: U64) -> U64:
+    """Pseudo-random uint64 of each key: uint64 (N,) → uint64 (N,). One to one.
 
-    Source: SplitMix64 finaliser, Steele et al., OOPSLA 2014.
+    Source: SplitMix64 finaliser, Steele et al., OOPSLA 2014. SQL has the same as a macro
+    (sql/mix_macros.sql).
     """
-    mask = 0xFFFFFFFFFFFFFFFF
-    golden = 0x9E3779B97F4A7C15
     with np.errstate(over="ignore"):
         z = keys_N.astype(np.uint64, copy=True)
-        z += np.uint64((key64("seed", str(seed)) + golden) & mask)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
+
+
+def mix64_added(seed: int) -> int:
+    """What `mix64` adds to a key under a seed."""
+    return (key64("seed", str(seed)) + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+
+
+def mix64(keys_N: U64, seed: int) -> U64:
+    """Pseudo-random uint64 of each key under a seed: uint64 (N,) → uint64 (N,)."""
+    with np.errstate(over="ignore"):
+        return finalise64(keys_N.astype(np.uint64) + np.uint64(mix64_added(seed)))
 
 
 def keyed_rng(seed: int, *parts: str) -> np.random.Generator:

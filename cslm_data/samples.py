@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cslm_data.errors import UsageError
 from cslm_data.framing import frame
 from cslm_data.interleave import DEFAULT_CHUNK_WORDS, AlignmentMismatch, interleave
-from cslm_data.keys import key64
+from cslm_data.keys import finalise64, key64, md5_key
 from cslm_data.records import Part, Role, Sample, Segment, Units, Word
 from cslm_data.templates import choose_wording, fill_wording
 
@@ -55,7 +55,7 @@ class CompileOptions:
     chunk_words: int = DEFAULT_CHUNK_WORDS
 
 
-Compiler = Callable[[Sequence[SourceTurn], str, CompileOptions], tuple[Segment, ...]]
+Compiler = Callable[[Sequence[SourceTurn], int, CompileOptions], tuple[Segment, ...]]
 """Turns, key of the sample, options → segments. Raises CompileError."""
 
 
@@ -79,7 +79,7 @@ def compile_prompt(
     text: str | None = None,
     units: Units | None = None,
     seed: int = 0,
-    key: str = "",
+    sample_hash: int = 0,
 ) -> tuple[Segment, ...]:
     """The user's turn of a task; a model answers `framing.frame_prompt` of it.
 
@@ -98,7 +98,7 @@ def compile_prompt(
         return (_text(text or "", language=language, role="user"),)
     return fill_wording(
         kind,
-        choose_wording(kind, language, seed=seed, key=key),
+        choose_wording(kind, language, seed=seed, sample_hash=sample_hash),
         language=language,
         answer_language=answer_language,
         text=None if spoken else text,
@@ -110,29 +110,33 @@ def compile_prompt(
 
 
 def compile_asr(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """Speech in, its transcript out."""
     (turn,) = turns
     prompt = compile_prompt(
-        "asr", language=turn.language, units=_units(turn), seed=options.prompts_seed, key=key
+        "asr",
+        language=turn.language,
+        units=_units(turn),
+        seed=options.prompts_seed,
+        sample_hash=key,
     )
     return (*prompt, _text(_said(turn), language=turn.language))
 
 
 def compile_tts(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """Text in, the speech of it out."""
     (turn,) = turns
     prompt = compile_prompt(
-        "tts", language=turn.language, text=_said(turn), seed=options.prompts_seed, key=key
+        "tts", language=turn.language, text=_said(turn), seed=options.prompts_seed, sample_hash=key
     )
     return (*prompt, _speech(_units(turn), language=turn.language))
 
 
 def compile_mt(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """A sentence in, its translation out."""
     source, target = turns
@@ -142,13 +146,13 @@ def compile_mt(
         answer_language=target.language,
         text=_said(source),
         seed=options.prompts_seed,
-        key=key,
+        sample_hash=key,
     )
     return (*prompt, _text(_said(target), language=target.language))
 
 
 def compile_instruct(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """A dialogue of text, every answer trained."""
     if not turns or turns[-1].role != "assistant" or all(t.role != "user" for t in turns):
@@ -157,14 +161,14 @@ def compile_instruct(
 
 
 def compile_s2s(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """A spoken question in, the chain of modality out."""
     return _compile_chain("s2s", turns, key, options)
 
 
 def compile_t2s(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """A typed question in, the chain of modality out."""
     return _compile_chain("t2s", turns, key, options)
@@ -181,7 +185,7 @@ COMPILERS: dict[str, Compiler] = {
 
 
 def _compile_chain(
-    task: str, turns: Sequence[SourceTurn], key: str, options: CompileOptions
+    task: str, turns: Sequence[SourceTurn], key: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
     """TQ, then TA and SA chunk by chunk, all of it trained."""
     question, answer = turns
@@ -192,7 +196,7 @@ def _compile_chain(
         text=_said(question),
         units=_units(question) if task == "s2s" else None,
         seed=options.prompts_seed,
-        key=key,
+        sample_hash=key,
     )
     units, text = _units(answer), _said(answer)
     if not answer.words:
@@ -260,7 +264,15 @@ def _speech(units: Units, *, language: str, part: Part = "") -> Segment:
 
 def source_hash(task: str, languages: str, source_ids: Sequence[str]) -> int:
     """64 bits that stand for a source in the names of its samples."""
-    return key64(task, languages, *source_ids)
+    joined = md5_key("\0".join(source_ids)) ^ key64(task, languages)
+    return int(finalise64(np.array([joined], np.uint64))[0])
+
+
+def epoch_hash(of_source: int, epoch: int) -> int:
+    """Hash of a sample in an epoch."""
+    if epoch == 0:
+        return of_source
+    return int(finalise64(np.array([of_source ^ key64("epoch", str(epoch))], np.uint64))[0])
 
 
 def sample_name(task: str, languages: str, of_source: int, epoch: int = 0) -> str:
@@ -289,7 +301,9 @@ def compile_sample(
         key=key,
         task=task,
         languages=languages,
-        segments=COMPILERS[task](turns, key, options),
+        segments=COMPILERS[task](
+            turns, epoch_hash(source_hash(task, languages, source_ids), epoch), options
+        ),
     )
 
 

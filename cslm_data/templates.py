@@ -13,10 +13,11 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
+import numpy as np
 import yaml
 
 from cslm_data.errors import UsageError
-from cslm_data.keys import content_id, keyed_choice
+from cslm_data.keys import content_id, finalise64, key64
 from cslm_data.languages import language_name
 from cslm_data.records import Segment, Units
 
@@ -71,9 +72,23 @@ def wordings(kind: str, language: str) -> tuple[Wording, ...]:
     return table[FALLBACK_LANGUAGE]
 
 
-def choose_wording(kind: str, language: str, *, seed: int, key: str) -> int:
-    """Which of the wordings a sample of this key gets."""
-    return keyed_choice(seed, len(wordings(kind, language)), "wording", kind, key)
+def choose_wording(kind: str, language: str, *, seed: int, sample_hash: int) -> int:
+    """Which of the wordings a sample of this hash gets."""
+    mask = key64("wording", kind, str(seed))
+    drawn = int(finalise64(np.array([sample_hash ^ mask], np.uint64))[0])
+    return drawn % len(wordings(kind, language))
+
+
+def num_systems(language):
+    return 0
+
+
+def system_segments(language, *, choice):
+    return ()
+
+
+def choose_system(language, *, seed, sample_hash, share):
+    return None
 
 
 def fill_wording(

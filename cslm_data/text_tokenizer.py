@@ -56,6 +56,11 @@ class TextTokenizer:
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def count_batch(self, texts: Sequence[str]) -> list[int]:
+        """Number of ids of each text."""
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids."""
         text: str = self.backend.decode(list(ids), skip_special_tokens=False)

@@ -57,6 +57,16 @@ class Workspace:
         return self.root / "text_languages"
 
     @property
+    def token_counts(self) -> Path:
+        """How many tokens texts have, as Parquet parts, a folder per text tokenizer."""
+        return self.root / "token_counts"
+
+    @property
+    def candidates(self) -> Path:
+        """What mixes could hold of the catalog as it is; may be deleted, it is made again."""
+        return self.root / "candidates"
+
+    @property
     def audio(self) -> Path:
         """Audio that came inside of other files, packed."""
         return self.root / "audio"
