@@ -101,7 +101,7 @@ def realised_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 def check_shares(rows: list[dict[str, Any]]) -> float:
     """The largest distance of a realised share from the requested one, as a part of that one.
 
-    Asserts 0.1 %, or half a sample where that is more; a row with a note says why it is further.
+    Asserts 0.1 %, or a sample where that is more; a row with a note says why it is further.
     """
     worst = 0.0
     total = sum(row["realised_tokens"] for row in rows)
