@@ -6,11 +6,11 @@ of each task, inside of a task by temperature 2 over the languages, chosen and p
 hashes.
 
 Ours reads the catalog, counts every token with the text tokenizer, compiles, keeps sentences of
-valid and test apart, chooses and prints what came out; the first plan counts (cold), later ones
-find the counts (warm). Theirs is given the tokens of each row as a column and does what is left:
-join utterances with their units, weights, a cumulative sum in hash order per task and language,
-one shuffle, a Parquet file. It holds out nothing and shares over no limit of epochs. pandas gets a
-tenth of the rows. Every run is a process of its own, its start included.
+valid and test apart, chooses, prints what came out and writes the samples as Parquet; the first
+plan counts (cold), later ones find the counts (warm). Theirs is given the tokens of each row as a
+column and does what is left: join utterances with their units, weights, a cumulative sum in hash
+order per task and language, one shuffle, a Parquet file. It holds out nothing and knows no limit of
+epochs. pandas gets a tenth of the rows. Every run is a process of its own, its start included.
 
     python benchmarks/bench_mix_plan.py                      ten million rows, about 3 GB
     python benchmarks/bench_mix_plan.py --rows 200000 --folder /tmp
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -166,10 +165,13 @@ def count_tokens(theirs: Path) -> int:
 
 
 def ours(folder: Path, name: str) -> tuple[Measured, list[dict[str, Any]]]:
+    plan = folder / "ours.parquet"
+    plan.unlink(missing_ok=True)
     measured = run_measured(
         cslm_data(
             *("mix-plan", "--langs", LANGUAGES, "--recipe", folder / "recipe.yaml", "--json"),
             *("--text-tokenizer", "bpe", "-w", folder / "workspace"),
+            *("--output", plan),
         )
     )
     return show(name, measured), realised_rows(json.loads(measured.output))
@@ -239,7 +241,6 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     of_theirs = statistics.median(theirs.peak_mb for _, theirs in runs) / peak_mb
     print(f"peak memory: {peak_mb:.0f} MB, polars {of_theirs:.1f} times that")
     report(f"peak memory against {PEAK_BAR_MB:.0f} MB, cold or warm", PEAK_BAR_MB / peak_mb, 1)
-    shutil.rmtree(folder / "polars.parquet", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -139,7 +138,7 @@ def ours(folder: Path, num_workers: int) -> tuple[Measured, list[dict[str, Any]]
         cslm_data(
             *("build-mix", "--langs", LANGUAGES, "--recipe", folder / "recipe.yaml", "--json"),
             *("--text-tokenizer", "bpe", "--shard-mb", SHARD_MB, "-w", workspace),
-            *(("--num-workers", num_workers) if has_workers() else ()),
+            *("--num-workers", num_workers),
         )
     )
     mix = workspace / "mixes" / "pretrain"
@@ -150,12 +149,6 @@ def ours(folder: Path, num_workers: int) -> tuple[Measured, list[dict[str, Any]]
     }
     rows = realised_rows(json.loads(measured.output))
     return show(f"ours, {num_workers} workers", measured), rows, files
-
-
-def has_workers() -> bool:
-    from cslm_data.mix import build_mix
-
-    return "num_workers" in inspect.signature(build_mix).parameters
 
 
 def theirs(folder: Path, total: int) -> tuple[Measured, int]:

@@ -5,7 +5,7 @@ arrays of 2048; samples are cut where a pack ends. Ours takes the lengths from t
 samples into packs (`assign_packs`) and reads each from the memory map, its segments decoded, into
 its place. Text is left out on both sides: both would give it to the same text tokenizer. Asserted
 beside it: the same ids on both sides. Whole samples of about 490 ids leave a twentieth of a pack
-free; how a real mix fills packs is a question for bench_training.py.
+free.
 
     python benchmarks/bench_read_pack.py [--samples 8000]
 """
