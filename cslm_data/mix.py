@@ -37,6 +37,7 @@ from cslm_data.mixing.files import (
     set_rows_aside,
     shard_parts,
     write_mix,
+    write_plan,
 )
 from cslm_data.mixing.ordering import plan_digest, put_in_order
 from cslm_data.mixing.planning import MixPlan, plan_mix, write_refused
@@ -44,7 +45,7 @@ from cslm_data.mixing.recipes import Recipe, load_recipe, recipe_json
 from cslm_data.shards import MixInfo
 from cslm_data.templates import prompts_id
 from cslm_data.text_tokenizer import TextTokenizer
-from cslm_data.workspace import Workspace, atomic_path
+from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,7 @@ def plan_only(
         if output is not None:
             seed = rules.seed if seed is None else seed
             put_in_order(connection, plan.sources, seed=seed, shard_bytes=DEFAULT_SHARD_BYTES)
-            with atomic_path(output) as temporary:
-                connection.table("plan").write_parquet(str(temporary), compression="zstd")
+            write_plan(connection, plan.sources, output)
     return PlanSummary(
         realised=plan.realised,
         missing=plan.missing,

@@ -89,21 +89,25 @@ class Gathering:
 def gather(source: MixSource, to: Gathering, advance: Callable[[float], None]) -> Pool:
     """The candidates of a source, counted unless they are there already.
 
-    The connection has `token_counts`, `sentence_splits` and the macros. Raises UsageError for a
-    `where` or `order_by` that is none.
+    Where they are not, the connection has `token_counts`, `sentence_splits` and the macros. Raises
+    UsageError for a `where` or `order_by` that is none.
     """
     costs = prompt_costs(source, to.tokenizer, to.recipe)
-    folder = to.workspace.candidates / to.state
-    path = folder / f"{_identity(source, to)}.parquet"
+    path = candidates_path(source, to)
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         with atomic_path(path) as temporary:
             if source.task in COMPILED:
                 _compile(source, to, costs, temporary, advance)
             else:
                 _count(source, to, costs, temporary)
     return Pool(source=source, path=path, costs=costs)
+
+
+def candidates_path(source: MixSource, to: Gathering) -> Path:
+    """Where the candidates of a source lie, counted or yet to be."""
+    return to.workspace.candidates / to.state / f"{_identity(source, to)}.parquet"
 
 
 def forget_other_states(workspace: Workspace, state: str) -> None:

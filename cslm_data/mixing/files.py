@@ -166,6 +166,18 @@ _MIX_COLUMNS = pa.schema(
 )
 
 
+def write_plan(connection: Connection, sources: Sequence[MixSource], path: Path) -> None:
+    """Write the samples of the table `plan`, in order, as Parquet; anywhere."""
+    _describe_sources(connection, sources)
+    with (
+        atomic_path(path) as temporary,
+        connection.sql(read_sql("mix_planned")).to_arrow_reader(1 << 17) as found,
+        pq.ParquetWriter(temporary, found.schema, compression="zstd") as writer,
+    ):
+        for batch in found:
+            writer.write_batch(batch)
+
+
 def list_changes(connection: Connection, sources: Sequence[MixSource]) -> list[dict[str, Any]]:
     """Samples that only one of the tables `before` and `chosen` has."""
     _describe_sources(connection, sources)

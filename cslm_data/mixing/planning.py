@@ -16,6 +16,7 @@ from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.mixing.candidates import (
     Gathering,
     Pool,
+    candidates_path,
     catalog_state,
     forget_other_states,
     gather,
@@ -25,7 +26,7 @@ from cslm_data.mixing.recipes import Recipe
 from cslm_data.mixing.report import missing, realised_rows
 from cslm_data.mixing.shares import share_out
 from cslm_data.mixing.sources import COUNTED_IN_SQL, SPEECH_TASKS, MixSource, expand_recipe
-from cslm_data.mixing.splits import make_sentence_splits
+from cslm_data.mixing.splits import make_sentence_splits, require_corpora
 from cslm_data.mixing.token_counts import count_texts
 from cslm_data.progress import progress
 from cslm_data.records import SPLITS, Reject
@@ -103,9 +104,7 @@ def plan_mix(
     state = catalog_state(workspace, units.names("part-*.parquet"))
     forget_other_states(workspace, state)
     connection.execute(read_sql("mix_macros"))
-    with progress("count texts", total=None, unit="texts") as bar:
-        count_texts(workspace, connection, text, languages, bar.advance)
-    make_sentence_splits(connection, rules.splits)
+    require_corpora(connection, rules.splits)
     gathering = Gathering(
         workspace=workspace,
         connection=connection,
@@ -115,6 +114,10 @@ def plan_mix(
         tokenizer_id=speech.tokenizer_id,
         state=state,
     )
+    if not all(candidates_path(source, gathering).exists() for source in sources):
+        with progress("count texts", total=None, unit="texts") as bar:
+            count_texts(workspace, connection, text, languages, bar.advance)
+        make_sentence_splits(connection, rules.splits)
     with progress("read candidates", total=None, unit="rows") as bar:
         pools = [gather(source, gathering, bar.advance) for source in sources]
     connection.execute(CHOSEN)

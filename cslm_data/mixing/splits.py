@@ -29,10 +29,7 @@ LARGEST_HELD_OUT_SHARE = 0.02
 
 
 def make_sentence_splits(connection: Connection, rules: SplitRules) -> None:
-    """Leave a table `sentence_splits` of the sentences that are held out, 1 (valid) or 2 (test).
-
-    Raises UsageError for a corpus to hold out that there is not.
-    """
+    """Leave a table `sentence_splits` of the sentences that are held out, 1 (valid) or 2 (test)."""
     import pyarrow as pa
 
     if rules.by == "manifest":
@@ -45,7 +42,6 @@ def make_sentence_splits(connection: Connection, rules: SplitRules) -> None:
         "valid_corpora": list(rules.held_out.valid),
     }
     held = connection.execute(read_sql("mix_held_out"), corpora).fetchnumpy()
-    _require_corpora(connection, rules)
     links = connection.execute(read_sql("mix_links")).fetchnumpy()
     linked_S, splits_S = split_sentences(
         np.stack([np.asarray(links[end], np.uint64) for end in ("a", "b")], 1),
@@ -62,8 +58,11 @@ def make_sentence_splits(connection: Connection, rules: SplitRules) -> None:
     connection.unregister("linked")
 
 
-def _require_corpora(connection: Connection, rules: SplitRules) -> None:
+def require_corpora(connection: Connection, rules: SplitRules) -> None:
+    """Raise UsageError for a corpus to hold out that there is not."""
     names = {*rules.held_out.valid, *rules.held_out.test}
+    if not names:
+        return
     there = {row[0] for row in connection.execute("select corpus from corpora").fetchall()}
     if names - there:
         raise UsageError(

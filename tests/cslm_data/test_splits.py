@@ -48,9 +48,13 @@ def test_a_held_out_sentence_takes_all_it_hangs_together_with():
     held = (np.array([3, 9, 500], np.uint64), np.array([2, 1, 2], np.uint8))
     keys, splits = split_sentences(links(*chain), valid=0, test=0, seed=0, held_out=held)
     assert dict(zip(keys.tolist(), splits.tolist(), strict=True)) == {
-        1: TEST, 2: TEST, 3: TEST,
-        8: VALID, 9: VALID,
-        20: TRAIN, 21: TRAIN,
+        1: TEST,
+        2: TEST,
+        3: TEST,
+        8: VALID,
+        9: VALID,
+        20: TRAIN,
+        21: TRAIN,
     }
 
 
