@@ -1,4 +1,4 @@
-"""`cslm-data mix-plan` and `build-mix`: what a recipe makes of the catalog, as a table or as shards."""
+"""`cslm-data mix-plan` and `build-mix`: what a recipe makes of the catalog, told or written."""
 
 from __future__ import annotations
 

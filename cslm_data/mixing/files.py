@@ -1,7 +1,7 @@
 """a plan → the files of a mix, resumable. Writes mixes/.<name>.building, then mixes/<name>.
 
-The rows of the plan are set aside in its order first, then the catalog is closed; each shard is made
-of a range of them, by any process, and is the same whoever makes it.
+The rows of the plan are set aside in its order, then the catalog is closed; each shard is made of a
+range of them, by any process, and is the same whoever makes it.
 """
 
 from __future__ import annotations

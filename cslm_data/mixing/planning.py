@@ -1,4 +1,4 @@
-"""recipe + catalog → the plan of a mix: every candidate counted, shares realised, samples chosen."""
+"""recipe + catalog → the plan of a mix: candidates counted, shares realised, samples chosen."""
 
 # S sources
 
@@ -21,7 +21,7 @@ from cslm_data.mixing.candidates import (
     forget_other_states,
     gather,
 )
-from cslm_data.mixing.choosing import CHOSEN, Stock, choose, see_pools, take_stock
+from cslm_data.mixing.choosing import Stock, choose, see_pools, take_stock, view_of
 from cslm_data.mixing.recipes import Recipe
 from cslm_data.mixing.report import missing, realised_rows
 from cslm_data.mixing.shares import share_out
@@ -120,7 +120,6 @@ def plan_mix(
         make_sentence_splits(connection, rules.splits)
     with progress("read candidates", total=None, unit="rows") as bar:
         pools = [gather(source, gathering, bar.advance) for source in sources]
-    connection.execute(CHOSEN)
     see_pools(pools, connection, rules, without=options.without)
     stocks = [take_stock(pool, connection) for pool in pools]
     required, optional = missing(sources, stocks, languages, rules)
@@ -157,7 +156,7 @@ def write_refused(plan: MixPlan, connection: Connection, path: Path) -> None:
     with open_rejects(path) as file:
         for pool in plan.pools if plan.reject_reasons else ():
             source = pool.source
-            text = read_sql("mix_rejects").replace("{pool}", f"pool_{source.index}")
+            text = read_sql("mix_rejects").replace("{pool}", view_of(pool))
             found = connection.execute(text.replace("{ids}", _ids(pool)))
             while rows := found.fetchmany(1024):
                 for corpus, key, reason, detail, total in rows:

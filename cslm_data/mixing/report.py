@@ -1,4 +1,4 @@
-"""What came out of a plan: requested against realised tokens, and what is missing for whom. Pure."""
+"""What a plan comes to: requested against realised tokens, what is missing for whom. Pure."""
 
 from __future__ import annotations
 

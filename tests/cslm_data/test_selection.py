@@ -12,7 +12,7 @@ from cslm_data.catalog import read_sql
 from cslm_data.errors import UsageError
 from cslm_data.keys import finalise64, key64, md5_key, mix64, mix64_added
 from cslm_data.mixing.candidates import Pool
-from cslm_data.mixing.choosing import CHOSEN, choose, see_pools, take_stock
+from cslm_data.mixing.choosing import choose, see_pools, take_stock
 from cslm_data.mixing.costs import PromptCosts
 from cslm_data.mixing.ordering import cumulative
 from cslm_data.mixing.recipes import check_recipe
@@ -134,7 +134,6 @@ def pool(tmp_path):
             wordings=(5, 9), wording_mask=77, systems=(), system_mask=0, system_share=0.0
         )
         made = Pool(source=source, path=path, costs=costs)
-        connection.execute(CHOSEN)
         see_pools([made], connection, recipe)
         return made, recipe
 
