@@ -196,7 +196,12 @@ def _pinyin(text: str) -> list[tuple[str, str]]:
     """Syllables by the words they stand in; ü is u, as without its dots."""
     from pypinyin import Style, lazy_pinyin
 
-    syllables = lazy_pinyin(text, style=Style.NORMAL, v_to_u=True, errors=_apart)
+    syllables = lazy_pinyin(
+        text,
+        style=Style.NORMAL,
+        v_to_u=True,
+        errors=_apart,  # type: ignore[arg-type]  # its types do not tell of lists
+    )
     return [
         (letter, "".join(c for c in unicodedata.normalize("NFD", said) if c.isascii()))
         for letter, said in zip(text, syllables, strict=True)

@@ -137,9 +137,7 @@ def test_times_are_in_order_whatever_the_boundaries(words, seed, join_s, share, 
 
 def test_the_sign_between_words_belongs_to_neither():
     emissions_NV = spoken([1, 4, 4, 2])
-    words = align_words(
-        emissions_NV, [[1], [2]], frame_rate_hz=10.0, separator=4, boundaries=EXACT
-    )
+    words = align_words(emissions_NV, [[1], [2]], frame_rate_hz=10.0, separator=4, boundaries=EXACT)
     assert [w.start_s for w in words] == pytest.approx([0.0, 0.3])
     assert [w.end_s for w in words] == pytest.approx([0.1, 0.4])
     with pytest.raises(CannotAlign, match="2 frames for 3 symbols"):
