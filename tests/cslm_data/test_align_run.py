@@ -73,7 +73,7 @@ def files(workspace, name="tones"):
 
 def aligned(workspace, table="alignments"):
     rows = run_query(workspace, f"select utt_id, words from {table} order by utt_id").rows
-    return {utt_id: words for utt_id, words in rows}
+    return dict(rows)
 
 
 def rejects(workspace):
@@ -290,7 +290,7 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(tmp_path, tones, monkeyp
     workspace, whole = Workspace(tmp_path / "killed"), Workspace(tmp_path / "whole")
     path = tmp_path / "said.wav"
     write_said(path, ["abc", "de"])
-    add_rows(workspace, [(path, f"utt-{index}", {}) for index in range(150)])
+    add_rows(workspace, [(path, f"utt-{index}", {}) for index in range(60)])
     set_texts(workspace, "abc de")
     whole.root.mkdir()
     whole.catalog.write_bytes(workspace.catalog.read_bytes())
@@ -309,9 +309,9 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(tmp_path, tones, monkeyp
     process.send_signal(signal.SIGKILL)
     process.wait()
     survived = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
-    assert 0 < len(survived) < 150, "killed in the middle"
+    assert 0 < len(survived) < 60, "killed in the middle"
     again = run(workspace, part_seconds=0.1)
-    assert counts(again) == (150 - len(survived), len(survived), 0)
+    assert counts(again) == (60 - len(survived), len(survived), 0)
     run(whole, part_seconds=0.1)
     assert files(workspace) == files(whole)
     assert {path: path.stat().st_mtime_ns for path in survived} == survived, "not done again"
@@ -327,7 +327,7 @@ def set_texts(workspace, text):
 def test_a_long_recording_in_windows_has_the_times_of_one_piece(workspace, tmp_path):
     words = ["abc", "de", "fgh"] * 60
     times = write_said(tmp_path / "long.wav", words)
-    assert times[-1][1] > 120, "several windows"
+    assert times[-1][1] > 90, "several windows"
     shutil.copy(tmp_path / "long.wav", tmp_path / "part.wav")
     add_said(workspace, tmp_path / "long.wav", "long", " ".join(words))
     # A stretch of it, short enough for one piece, that begins and ends in a pause.
