@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from cslm_cli import (
+    aligning,
     auditing,
     converters,
     curation,
@@ -169,6 +170,7 @@ def ingest(
 tokenizers.register(app)
 units.register(app)
 measuring.register(app)
+aligning.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)

@@ -77,6 +77,11 @@ class Workspace:
         return self.root / "alignments"
 
     @property
+    def aligners(self) -> Path:
+        """Acoustic models trained here for alignment, a folder each."""
+        return self.root / "aligners"
+
+    @property
     def mixes(self) -> Path:
         """Mixes with their shards, a folder each."""
         return self.root / "mixes"
