@@ -19,7 +19,7 @@ from cslm_data.turn_marks import Conversation, NoFramingError, Render, find_fram
 log = logging.getLogger(__name__)
 
 _DAY = datetime(2024, 7, 26)  # noqa: DTZ001 - a day, the same everywhere
-"""What a template takes for today: Llama 3.1's own default. Another each day would be no framing."""
+"""What a template takes for today: Llama 3.1's own default. A framing is the same every day."""
 
 _SETTINGS: dict[str, Any] = {"enable_thinking": False, "date_string": _DAY.strftime("%d %b %Y")}
 """Variables of templates: no thinking aloud before an answer, and no clock."""
@@ -50,8 +50,8 @@ def derive_framing(tokenizer_file: Path) -> TurnFraming | None:
 
 
 def _derive(source: str, special_tokens: dict[str, str], tokenizer_file: Path) -> TurnFraming:
-    document = json.loads(tokenizer_file.read_text(encoding="utf-8"))
-    notes = ()
+    document = _read_json(tokenizer_file)
+    notes: tuple[str, ...] = ()
     if "strftime_now" in source:
         notes = (f"where it asks for the date it is told {_DAY.strftime('%d %b %Y')}",)
     refused: NoFramingError | None = None

@@ -140,7 +140,7 @@ class TurnFraming:
     def from_dict(cls, values: dict[str, Any]) -> TurnFraming:
         """Reverse of `as_dict`. Raises TypeError, KeyError or ValueError for anything else."""
 
-        def marks(rows: list[list[str]]) -> Marks:
+        def marks(rows: list[list[Any]]) -> Marks:
             return tuple(_mark(row) for row in rows)
 
         turns = {
@@ -159,12 +159,12 @@ class TurnFraming:
         )
 
 
-def _mark(row: list[str]) -> Mark:
+def _mark(row: list[Any]) -> Mark:
     kind, text = row
-    if kind not in ("control", "special", "text") or not isinstance(text, str):
-        raise ValueError(f"{row!r} is not a mark")
-    if kind == "control" and text not in CONTROLS:
-        raise ValueError(f"no control {text!r}")
+    if not isinstance(text, str) or (kind == "control" and text not in CONTROLS):
+        raise ValueError(f"{text!r} is the name of nothing")
+    if kind not in ("control", "special", "text"):
+        raise ValueError(f"{kind!r} is no kind of mark")
     return Mark(kind, text)
 
 

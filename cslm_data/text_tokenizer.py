@@ -2,8 +2,8 @@
 
 Any `tokenizer.json` of the `tokenizers` library will do: the byte-level BPE trained here when there
 is nothing else, or the one of a Hugging Face model. Text is data: what looks like one of the
-tokenizer's own added tokens (`<|eot_id|>`) is encoded as the characters it is made of. Where a folder
-has a chat template, turns are framed as it says.
+tokenizer's own added tokens (`<|eot_id|>`) is encoded as the characters it is made of. Where a
+folder has a chat template, turns are framed as it says.
 """
 
 from __future__ import annotations
@@ -81,11 +81,6 @@ class TextTokenizer:
             )
         return token
 
-    def save_framing(self, folder: Path) -> None:
-        """Write it into a copy of the tokenizer, unless it is our own."""
-        if self.framing != OWN:
-            write_json(folder / FRAMING_FILE, self.framing.as_dict())
-
     def encode(self, text: str) -> list[int]:
         """Ids of a text, every character of it plain, nothing added around it."""
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
@@ -136,6 +131,12 @@ def load_text_tokenizer(path: Path) -> TextTokenizer:
         vocab_size=vocab_size,
         backend=backend,
     )
+
+
+def save_framing(framing: TurnFraming, folder: Path) -> None:
+    """Write a framing into a copy of its tokenizer; our own needs no file."""
+    if framing != OWN:
+        write_json(folder / FRAMING_FILE, framing.as_dict())
 
 
 def train_text_tokenizer(

@@ -338,7 +338,8 @@ def _same_ids(
         else:
             found += backend.encode(piece.text, add_special_tokens=False).ids
     rest = backend.encode(written.finish, add_special_tokens=False).ids if written.finish else []
-    return found + rest == expected
+    same: bool = found + rest == expected
+    return same
 
 
 def _map_marks(framing: TurnFraming, change: Callable[[Marks, str], Marks]) -> TurnFraming:
