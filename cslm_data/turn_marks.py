@@ -135,8 +135,8 @@ def _factor(render: Render, added: Sequence[_AddedToken]) -> _Written:
         framing=framing,
         has_system=False,
         earlier_opening=earlier_opening,
-        finish=tail.removeprefix(closing),
-        unclosed=closing.removeprefix(tail),
+        finish=tail.removeprefix(closing) if tail.startswith(closing) else "",
+        unclosed=closing.removeprefix(tail) if closing.startswith(tail) else "",
     )
     return _with_system(render, written, [middle, tail])
 
@@ -312,14 +312,18 @@ def _tell_specials(
         conversations += _conversations(with_system=True)
     if written.earlier_opening != written.opening:
         conversations = [c for c in conversations if len(c) < 4]
-    for framing in (kept, dropped):
-        if all(
+    same = [
+        sum(
             _same_ids(render(c, False) + written.unclosed, c, framing, written, backend)
             for c in conversations
-        ):
-            return framing
+        )
+        for framing in (kept, dropped)
+    ]
+    best = dropped if same[1] > same[0] else kept
+    if max(same) == len(conversations):
+        return best
     note = "some tokens at the borders of its turns are others, as texts are encoded by themselves"
-    return replace(kept, notes=(note,))
+    return replace(best, notes=(note,))
 
 
 def _same_ids(
@@ -381,6 +385,6 @@ def _drop_blank(marks: Marks, side: str) -> Marks:
     """Without the blank beside the content."""
     if side == "opening" and marks and marks[-1].kind == "text":
         return (*marks[:-1], *_text(marks[-1].text.removesuffix(" ")))
-    if side == "closing" and marks and marks[0].kind == "text":
+    if side == "closing" and marks and marks[0].kind == "text" and marks[0].text != " ":
         return (*_text(marks[0].text.removeprefix(" ")), *marks[1:])
     return marks
