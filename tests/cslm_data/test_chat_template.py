@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from chat_models import FAMILIES, LLAMA31, QWEN3, QWEN25, Family, make_folder
+from chat_models import FAMILIES, LLAMA31, QWEN3, QWEN25, make_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from cslm_data.errors import CorruptArtefactError
-from cslm_data.framing import CONTROLS, OWN, TurnFraming, count_controls, frame, frame_prompt
+from cslm_data.framing import CONTROLS, OWN, Piece, TurnFraming, count_controls, frame, frame_prompt
 from cslm_data.records import Sample, Segment
 from cslm_data.samples import count_tokens
 from cslm_data.text_tokenizer import TextTokenizer, load_text_tokenizer, save_framing
@@ -89,26 +89,33 @@ def write(tmp_path):
 # --- the same tokens as transformers ---------------------------------------------------------
 
 
+SYSTEM = ("system", "Be kind: 3\n\nwords")
+
+
 @pytest.mark.parametrize(
-    "system", [(), (("system", "Be kind: 3\n\nwords"),)], ids=["bare", "system"]
+    ("name", "num_turns", "system"),
+    [
+        (name, num_turns, system)
+        for name in EXACT
+        for num_turns in ([2] if name == "qwen3" else [2, 4, 6])  # of the others see below
+        for system in ([()] if name == "mistral" else [(), (SYSTEM,)])
+    ],
 )
-@pytest.mark.parametrize("num_turns", [2, 4, 6])
-@pytest.mark.parametrize("name", EXACT)
 def test_samples_and_prompts_are_the_tokens_of_apply_chat_template(
     folder_of, name, num_turns, system
 ):
-    if (name == "mistral" and system) or (name == "qwen3" and num_turns > 2):
-        pytest.skip("of these the template says something else, see below")
     folder = folder_of(name)
     tokenizer = load_text_tokenizer(folder)
     turns = [*system, *TALK[:num_turns]]
     segments = talk_segments(turns)
     framed = ids_of(tokenizer, frame(segments, tokenizer.framing))
     assert framed == written_by_transformers(folder, turns)
-    asked = [*ids_of(tokenizer, frame(segments[:-1], tokenizer.framing))]
-    asked += ids_of(
-        tokenizer, frame_prompt([], tokenizer.framing)[len(frame([], tokenizer.framing)) :]
-    )
+    asked = ids_of(tokenizer, frame(segments[:-1], tokenizer.framing))
+    opening = [
+        Piece(kind=kind, trained=False, text=text)
+        for kind, text in tokenizer.framing.assistant.opening
+    ]
+    asked += ids_of(tokenizer, opening)
     assert asked == written_by_transformers(folder, turns[:-1], ask=True)
     if num_turns == 2:
         assert asked == ids_of(tokenizer, frame_prompt(segments, tokenizer.framing))
@@ -243,12 +250,9 @@ def test_a_template_that_leaves_the_last_turn_open_is_closed_like_the_others(wri
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     framing = load_text_tokenizer(write(template)).framing
-    assert [p.text for p in frame(talk_segments(TALK[2:4]), framing)] == [
-        *("<|im_start|>", "user\n", "and three", "<|im_end|>\n<|im_start|>assistant\n"),
-        *("no", "<|im_end|>", "\n"),
-    ] or [p.text for p in frame(talk_segments(TALK[2:4]), framing)] == [
+    assert [p.text + "*" * p.trained for p in frame(talk_segments(TALK[2:4]), framing)] == [
         *("<|im_start|>", "user\n", "and three"),
-        *("<|im_end|>", "\n", "<|im_start|>", "assistant\n", "no", "<|im_end|>", "\n"),
+        *("<|im_end|>", "\n", "<|im_start|>", "assistant\n", "no*", "<|im_end|>*", "\n"),
     ]
 
 
@@ -385,7 +389,3 @@ def test_today_is_the_same_day_every_day(tmp_path, folder_of):
     assert replace(first, notes=()) == replace(second, notes=())
     assert any("26 Jul 2024" in note for note in second.notes) and not first.notes
     assert "26 Jul 2024" in LLAMA31
-
-
-def test_a_family_is_told_apart_by_its_fields_alone():
-    assert all(isinstance(family, Family) for family in FAMILIES.values())
