@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.errors import UsageError
-from cslm_data.framing import frame
+from cslm_data.framing import OWN, TurnFraming, frame
 from cslm_data.interleave import DEFAULT_CHUNK_WORDS, AlignmentMismatch, interleave
 from cslm_data.keys import finalise64, key64, md5_key
 from cslm_data.records import Part, Role, Sample, Segment, Units, Word
@@ -308,7 +308,9 @@ def compile_sample(
 
 
 def count_tokens(
-    samples: Sequence[Sample], encode_batch: Callable[[Sequence[str]], Sequence[Sequence[Any]]]
+    samples: Sequence[Sample],
+    encode_batch: Callable[[Sequence[str]], Sequence[Sequence[Any]]],
+    framing: TurnFraming = OWN,
 ) -> list[int]:
     """Tokens of each sample as training will see them: text of a tokenizer, units, controls."""
     totals = []
@@ -316,8 +318,8 @@ def count_tokens(
     owners: list[int] = []
     for index, sample in enumerate(samples):
         total = 0
-        for piece in frame(sample.segments):
-            if piece.kind == "control":
+        for piece in frame(sample.segments, framing):
+            if piece.kind in ("control", "special"):
                 total += 1
             elif piece.kind == "units":
                 total += len(piece.units)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.keys import content_id, keyed_rng
 from cslm_data.records import Sample, Segment
 from cslm_data.shards import write_shard
@@ -121,6 +120,7 @@ def build_mix(workspace: Workspace) -> BuildMix:
                     tokenizer_id=tokenizer_id,
                     num_units=NUM_UNITS,
                     text_tokenizer_id=tokenizer.text_tokenizer_id,
+                    template_version=tokenizer.framing.template_version,
                 )
                 entries.append(vars(entry))
         row = {
@@ -134,7 +134,7 @@ def build_mix(workspace: Workspace) -> BuildMix:
             "frame_rate_hz": 50.0,
             "text_tokenizer_id": tokenizer.text_tokenizer_id,
             "text_tokenizer": "text_tokenizers/bpe",
-            "template_version": TEMPLATE_VERSION,
+            "template_version": tokenizer.framing.template_version,
             "splits": {},
             "realised": [],
             "shards": entries,
