@@ -146,9 +146,7 @@ def load_ctc_model(folder: Path) -> CtcModel:
             raise CorruptArtefactError(f"{folder}: an aligner of another version; {again}")
         if document["weights_sha256"] != file_sha256(str(folder / _WEIGHTS)):
             raise CorruptArtefactError(f"{folder}: its weights are not those it was saved with")
-        network = LetterNetwork(
-            channels=document["channels"], num_blocks=document["num_blocks"]
-        )
+        network = LetterNetwork(channels=document["channels"], num_blocks=document["num_blocks"])
         log_priors_V = tensors.pop("log_priors")
         network.load_state_dict(
             {name.removeprefix("network."): value for name, value in tensors.items()}

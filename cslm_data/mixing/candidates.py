@@ -140,6 +140,7 @@ def _identity(source: MixSource, to: Gathering) -> str:
             "held_out": [list(rules.held_out.valid), list(rules.held_out.test)],
             "tokenizer_id": to.tokenizer_id,
             "text_tokenizer_id": to.tokenizer.text_tokenizer_id,
+            "template_version": to.tokenizer.framing.template_version,
             "options": repr(to.options),
             "prompts_id": prompts_id(),
         }
@@ -157,6 +158,7 @@ def _count(source: MixSource, to: Gathering, costs: PromptCosts, path: Path) -> 
         values |= {
             "user_tokens": found.user_tokens,
             "assistant_tokens": found.assistant_tokens,
+            "system_tokens": found.system_tokens,
             "begin_without_system": found.begin_without_system,
             "begin_with_system": found.begin_with_system,
             "segment_bytes": found.segment_bytes,
@@ -241,7 +243,7 @@ def _compile_batch(
             samples.append(sample)
         except CompileError as error:
             refused[place] = error
-    totals = iter(count_tokens(samples, to.tokenizer.encode_batch))
+    totals = iter(count_tokens(samples, to.tokenizer.encode_batch, to.tokenizer.framing))
     compiled = iter(samples)
     columns: dict[str, list[Any]] = {name: [] for name in _COUNTS.names}
     for place, ids in enumerate(all_ids):

@@ -72,6 +72,8 @@ class DialogueCosts:
 
     user_tokens: int
     assistant_tokens: int
+    system_tokens: int
+    """Of a system turn that is not the first turn."""
     begin_without_system: int
     begin_with_system: int
     segment_bytes: int
@@ -129,7 +131,7 @@ def fixed_costs(
     if units is None:
         turns.append(SourceTurn(role="assistant", language=source.answer_language, text=_TEXT))
     sample = compile_sample(source.task, source.languages, turns, [_TEXT], epoch=0, options=options)
-    [total] = count_tokens([sample], tokenizer.encode_batch)
+    [total] = count_tokens([sample], tokenizer.encode_batch, tokenizer.framing)
     choice = wording_choice(source, [_TEXT], seed=options.prompts_seed)
     said = len(turns) * sum(tokenizer.count_batch([_TEXT]))
     return FixedCosts(
@@ -149,6 +151,8 @@ def dialogue_costs(source: MixSource, tokenizer: TextTokenizer) -> DialogueCosts
     user = framed("user", "assistant") - framed("assistant")
     assistant = framed("user", "assistant") - framed("user")
     system = framed("system", "user", "assistant") - user - assistant
+    begin = framed("user") - user
+    inside = framed("user", "assistant", "system", "user", "assistant")
     sample = Sample(
         key=_TEXT,
         task=source.task,
@@ -160,7 +164,8 @@ def dialogue_costs(source: MixSource, tokenizer: TextTokenizer) -> DialogueCosts
     return DialogueCosts(
         user_tokens=user,
         assistant_tokens=assistant,
-        begin_without_system=framed("user") - user,
+        system_tokens=inside - begin - 2 * user - 2 * assistant,
+        begin_without_system=begin,
         begin_with_system=system,
         segment_bytes=segment_bytes // 2,
         num_bytes=len(one) - segment_bytes,
@@ -192,7 +197,7 @@ def with_system(sample: Sample, source_ids: Sequence[str], epoch: int, recipe: R
 
 def _count(segments: Sequence[Segment], tokenizer: TextTokenizer) -> int:
     sample = Sample(key=_TEXT, task="instruct", languages="en", segments=tuple(segments))
-    return count_tokens([sample], tokenizer.encode_batch)[0]
+    return count_tokens([sample], tokenizer.encode_batch, tokenizer.framing)[0]
 
 
 def _segment(role: Role, language: str) -> Segment:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from cslm_data.catalog import Connection, read_sql, scalar
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
-from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.mixing.candidates import (
     Gathering,
     Pool,
@@ -140,7 +139,7 @@ def plan_mix(
         speech=speech,
         text=text,
         options=compile_options,
-        template_version=TEMPLATE_VERSION,
+        template_version=text.framing.template_version,
         realised=realised_rows(
             sources, stocks, shares, {(s, split): (n, int(t)) for s, split, n, t, _ in rows}
         ),

@@ -1,6 +1,7 @@
 -- Candidates of instruct with their tokens: dialogues of a language that are text alone. One row per
--- dialogue. Neighbouring turns of one role are one turn of the sample: $user_tokens and $assistant_tokens
--- are what it takes to open and to close one. {where} and {order_by} are the recipe's, over `dialogues`.
+-- dialogue. Neighbouring turns of one role are one turn of the sample: $user_tokens, $assistant_tokens and
+-- $system_tokens are what it takes to open and to close one, that of a first system turn is with what
+-- begins the dialogue. {where} and {order_by} are the recipe's, over `dialogues`.
 with chosen as (
     select
         key_hash as id_hash,
@@ -34,7 +35,7 @@ counted as (
     select
         id_hash,
         sum(coalesce(counts.num_tokens, 0))
-            + sum(case when not opens then 0 when "role" = 'user' then $user_tokens when "role" = 'assistant' then $assistant_tokens else 0 end) as num_tokens,
+            + sum(case when not opens then 0 when "role" = 'user' then $user_tokens when "role" = 'assistant' then $assistant_tokens when place = 1 then 0 else $system_tokens end) as num_tokens,
         sum(strlen(text) + $segment_bytes) as text_bytes,
         bool_or(place = 1 and "role" = 'system') as has_system,
         bool_or("role" = 'user') as has_user,
