@@ -67,15 +67,13 @@ def frame(segments: Sequence[Segment]) -> list[Piece]:
 
 
 def frame_prompt(segments: Sequence[Segment]) -> list[Piece]:
-    """What a model is given to answer: the turns before the first of the assistant, and its role.
+    """What a model is given to answer: all turns but an answer at the end, and its role.
 
-    Always a prefix of `frame(segments)` when there is an assistant turn.
+    Always a prefix of `frame(segments)` when there is an answer at the end.
     """
-    before = []
-    for segment in segments:
-        if segment.role == "assistant":
-            break
-        before.append(segment)
+    before = list(segments)
+    while before and before[-1].role == "assistant":
+        before.pop()
     return [*frame(before), _control(ROLES["assistant"])]
 
 

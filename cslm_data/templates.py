@@ -16,7 +16,7 @@ from importlib import resources
 import yaml
 
 from cslm_data.errors import UsageError
-from cslm_data.keys import content_id, keyed_choice
+from cslm_data.keys import content_id, finalise_key, key64
 from cslm_data.languages import language_name
 from cslm_data.records import Segment, Units
 
@@ -26,6 +26,9 @@ PROMPT_KINDS: dict[str, tuple[str, ...]] = {
     "asr": ("speech",),
     "tts": ("text",),
     "mt": ("text", "language"),
+    "st": ("speech", "language"),
+    "s2st": ("speech", "language"),
+    "continuation": ("speech",),
     "chat": ("question",),
     "chat_cross": ("question", "language"),
 }
@@ -71,9 +74,9 @@ def wordings(kind: str, language: str) -> tuple[Wording, ...]:
     return table[FALLBACK_LANGUAGE]
 
 
-def choose_wording(kind: str, language: str, *, seed: int, key: str) -> int:
-    """Which of the wordings a sample of this key gets."""
-    return keyed_choice(seed, len(wordings(kind, language)), "wording", kind, key)
+def choose_wording(kind: str, language: str, *, seed: int, sample_hash: int) -> int:
+    """Which of the wordings a sample of this hash gets."""
+    return finalise_key(sample_hash ^ _wording_key(kind, seed)) % len(wordings(kind, language))
 
 
 def fill_wording(
@@ -137,6 +140,11 @@ def all_literals(languages: list[str]) -> list[str]:
                     )
                     texts.update(dict.fromkeys(found))
     return list(texts)
+
+
+@functools.lru_cache(maxsize=256)
+def _wording_key(kind: str, seed: int) -> int:
+    return key64("wording", kind, str(seed))
 
 
 def _spoken(kind: str, language: str) -> str:

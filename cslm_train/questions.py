@@ -18,7 +18,7 @@ from cslm_data.errors import (
     TokenizerMismatchError,
     UsageError,
 )
-from cslm_data.keys import content_id
+from cslm_data.keys import content_id, md5_key
 from cslm_data.languages import check_language
 from cslm_data.query import run_query
 from cslm_data.records import Segment, Units
@@ -102,7 +102,7 @@ def pose(
             text=text,
             units=units,
             seed=seed,
-            key=key,
+            sample_hash=md5_key(key),
         ),
         key=key,
     )

@@ -187,12 +187,15 @@ def gather(
     )
 
 
-def sample_choices(source: MixSource, keys: Sequence[str], *, prompts_seed: int) -> list[int]:
+def sample_choices(source: MixSource, hashes: Sequence[int], *, prompts_seed: int) -> list[int]:
     """Which wording each sample gets; 0 where its task has none."""
     kind = source.prompt_kind
     if kind is None:
-        return [0] * len(keys)
-    return [choose_wording(kind, source.language, seed=prompts_seed, key=key) for key in keys]
+        return [0] * len(hashes)
+    return [
+        choose_wording(kind, source.language, seed=prompts_seed, sample_hash=each)
+        for each in hashes
+    ]
 
 
 def _compile_batch(
@@ -231,10 +234,12 @@ def _compile_batch(
         samples.append(sample)
     kept: list[int] = []
     totals = count_tokens(samples, to.tokenizer.encode_batch)
-    choices = sample_choices(source, [s.key for s in samples], prompts_seed=to.options.prompts_seed)
+    hashes = [source_hash(source.task, source.languages, all_ids[place]) for place in places]
+    choices = sample_choices(source, hashes, prompts_seed=to.options.prompts_seed)
     limit = to.recipe.max_sample_tokens
-    for place, sample, total, choice in zip(places, samples, totals, choices, strict=True):
-        key = source_hash(source.task, source.languages, all_ids[place])
+    for place, sample, total, choice, key in zip(
+        places, samples, totals, choices, hashes, strict=True
+    ):
         if limit is not None and total > limit:
             reject(place, "too_long", f"{total} tokens, over max_sample_tokens {limit}")
             continue

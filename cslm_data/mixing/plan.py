@@ -23,7 +23,7 @@ from cslm_data.mixing.rows import MixSource
 from cslm_data.mixing.selection import U32, take, water_fill
 from cslm_data.mixing.splits import TEST, TRAIN, VALID
 from cslm_data.records import SPLITS
-from cslm_data.samples import sample_name
+from cslm_data.samples import epoch_hash, sample_name
 
 Row = dict[str, Any]
 
@@ -188,9 +188,8 @@ def _chosen(
     keys: list[str] = []
     tokens: list[U32] = []
     for epoch, rows_M in enumerate(epochs):
-        names = _keys(source, pool, rows_M, epoch)
-        keys.extend(names)
-        tokens.append(_count(source, pool, recipe, rows_M, names))
+        keys.extend(_keys(source, pool, rows_M, epoch))
+        tokens.append(_count(source, pool, recipe, rows_M, epoch))
     return _Chosen(
         source=source.index,
         split=split,
@@ -273,10 +272,11 @@ def _count(
     pool: Candidates,
     recipe: Recipe,
     rows_M: NDArray[np.intp],
-    keys: Sequence[str],
+    epoch: int,
 ) -> U32:
     """Exact tokens of samples: what the source says, and the wording that each sample got."""
-    choices = sample_choices(source, keys, prompts_seed=recipe.prompts_seed)
+    hashes = [epoch_hash(key, epoch) for key in pool.keys_N[rows_M].tolist()]
+    choices = sample_choices(source, hashes, prompts_seed=recipe.prompts_seed)
     wordings = np.array(pool.wording_tokens, np.uint32)[np.array(choices, np.intp)]
     return pool.tokens_N[rows_M] + wordings
 
@@ -286,8 +286,7 @@ def _tokens_of_epoch(
 ) -> U32:
     """Tokens of each candidate in an epoch; those outside of `rows_M` are left at 0."""
     tokens_N = np.zeros(len(pool.tokens_N), np.uint32)
-    names = _keys(source, pool, rows_M, epoch)
-    tokens_N[rows_M] = _count(source, pool, recipe, rows_M, names)
+    tokens_N[rows_M] = _count(source, pool, recipe, rows_M, epoch)
     return tokens_N
 
 
