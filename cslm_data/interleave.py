@@ -32,7 +32,6 @@ of `split_words` with a letter or digit in it; in languages without spaces, a ch
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -173,13 +172,12 @@ def cut_runs(durations_R: NDArray[np.uint16], times: Sequence[float]) -> list[in
 
     A run belongs to the side on which its middle lies. Needs at least len(times) + 1 runs.
     """
-    ends_R = np.cumsum(durations_R, dtype=np.int64)
-    middles = (ends_R - np.asarray(durations_R, dtype=np.float64) / 2).tolist()
+    middles_R = np.cumsum(durations_R, dtype=np.int64) - durations_R / 2
     cuts: list[int] = []
-    for index, time in enumerate(times):
+    for index, nearest in enumerate(np.searchsorted(middles_R, times).tolist()):
         lowest = cuts[-1] + 1 if cuts else 1
-        highest = len(middles) - (len(times) - index)
-        cuts.append(min(max(bisect_left(middles, time), lowest), highest))
+        highest = len(middles_R) - (len(times) - index)
+        cuts.append(min(max(nearest, lowest), highest))
     return cuts
 
 
@@ -245,6 +243,8 @@ _FOLDED = _Folds()
 
 
 def _letters(word: str) -> str:
+    if word.isascii() and word.isalnum():
+        return word.lower()
     return "".join([_FOLDED[character] for character in word])
 
 
@@ -281,7 +281,7 @@ def _first_words(text: str, gaps: Sequence[_Gap], language: str) -> list[int]:
     return [
         index
         for index, (begin, end) in enumerate(gaps)
-        if index == 0 or any(position in borders for position in range(begin, end + 1))
+        if not borders.isdisjoint(range(begin, end + 1))
     ]
 
 

@@ -6,10 +6,12 @@ A source is an utterance (one turn), a translation (two) or a dialogue (any numb
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cslm_data.errors import UsageError
 from cslm_data.interleave import DEFAULT_CHUNK_WORDS, DEFAULT_RATIO, InterleaveMode
 from cslm_data.records import Part, Role, Segment, Units, Word
 
@@ -53,7 +55,17 @@ class CompileOptions:
     ratio: tuple[int, int] = DEFAULT_RATIO
     """Words and units of a chunk, with `ratio`."""
     text_question: bool = True
-    """Whether an answer to speech begins with what was asked, as text."""
+    """Whether an answer of the chain of modality begins with what was asked, as text."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a way of interleaving that there is not."""
+        modes = get_args(InterleaveMode)
+        if self.interleave not in modes:
+            raise UsageError(f"interleave: {self.interleave!r} is not one of {', '.join(modes)}")
+        if self.chunk_words < 1:
+            raise UsageError(f"chunk_words: must be at least 1, not {self.chunk_words}")
+        if len(self.ratio) != 2 or min(self.ratio) < 1:
+            raise UsageError(f"ratio: must be two numbers from 1 on, not {self.ratio}")
 
 
 def text_of(turn: SourceTurn) -> str:
