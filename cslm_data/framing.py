@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -208,11 +208,13 @@ def frame(segments: Sequence[Segment], framing: TurnFraming = OWN) -> list[Piece
 
 
 def frame_prompt(segments: Sequence[Segment], framing: TurnFraming = OWN) -> list[Piece]:
-    """What a model is given to answer: the turns before the first of the assistant, and its role.
+    """What a model is given to answer: all turns but an answer at the end, and its role.
 
-    Always a prefix of `frame(segments, framing)` when there is an assistant turn.
+    Always a prefix of `frame(segments, framing)` when there is an answer at the end.
     """
-    before = list(takewhile(lambda segment: segment.role != "assistant", segments))
+    before = list(segments)
+    while before and before[-1].role == "assistant":
+        before.pop()
     return [*frame(before, framing), *_constant(framing.assistant.opening)]
 
 

@@ -13,11 +13,10 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-import numpy as np
 import yaml
 
 from cslm_data.errors import UsageError
-from cslm_data.keys import content_id, finalise64, key64
+from cslm_data.keys import content_id, finalise_key, key64
 from cslm_data.languages import language_name
 from cslm_data.records import Segment, Units
 
@@ -27,6 +26,9 @@ PROMPT_KINDS: dict[str, tuple[str, ...]] = {
     "asr": ("speech",),
     "tts": ("text",),
     "mt": ("text", "language"),
+    "st": ("speech", "language"),
+    "s2st": ("speech", "language"),
+    "continuation": ("speech",),
     "chat": ("question",),
     "chat_cross": ("question", "language"),
 }
@@ -74,20 +76,18 @@ def wordings(kind: str, language: str) -> tuple[Wording, ...]:
 
 def choose_wording(kind: str, language: str, *, seed: int, sample_hash: int) -> int:
     """Which of the wordings a sample of this hash gets."""
-    mask = key64("wording", kind, str(seed))
-    drawn = int(finalise64(np.array([sample_hash ^ mask], np.uint64))[0])
-    return drawn % len(wordings(kind, language))
+    return finalise_key(sample_hash ^ _wording_key(kind, seed)) % len(wordings(kind, language))
 
 
-def num_systems(language):
+def num_systems(language: str) -> int:
     return 0
 
 
-def system_segments(language, *, choice):
+def system_segments(language: str, *, choice: int) -> tuple[Segment, ...]:
     return ()
 
 
-def choose_system(language, *, seed, sample_hash, share):
+def choose_system(language: str, *, seed: int, sample_hash: int, share: float) -> int | None:
     return None
 
 
@@ -152,6 +152,11 @@ def all_literals(languages: list[str]) -> list[str]:
                     )
                     texts.update(dict.fromkeys(found))
     return list(texts)
+
+
+@functools.lru_cache(maxsize=256)
+def _wording_key(kind: str, seed: int) -> int:
+    return key64("wording", kind, str(seed))
 
 
 def _spoken(kind: str, language: str) -> str:

@@ -97,7 +97,10 @@ def plan_mix(
     compile_options = CompileOptions(
         prompts_seed=rules.prompts_seed,
         frame_rate_hz=speech.frame_rate_hz,
+        interleave=rules.interleave,
         chunk_words=rules.chunk_words,
+        text_question=rules.text_question,
+        **({} if rules.ratio is None else {"ratio": (rules.ratio[0], rules.ratio[1])}),
     )
     units = units_folder(workspace).child(speech.tokenizer_id)
     state = catalog_state(workspace, units.names("part-*.parquet"))

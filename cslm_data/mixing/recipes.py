@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cslm_data.errors import UsageError
-from cslm_data.interleave import DEFAULT_CHUNK_WORDS
+from cslm_data.interleave import DEFAULT_CHUNK_WORDS, InterleaveMode
 from cslm_data.languages import check_language
 from cslm_data.records import Stage
 from cslm_data.settings import build, parse_yaml
@@ -19,8 +19,6 @@ SINGLE_TASKS = ("asr", "tts", "continuation", "instruct")
 PAIR_TASKS = ("mt", "st", "s2st")
 BOTH_TASKS = ("s2s", "t2s", "s2t")
 TASKS = (*SINGLE_TASKS, *PAIR_TASKS, *BOTH_TASKS)
-
-InterleaveMode = Literal["chunk", "word", "ratio", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)

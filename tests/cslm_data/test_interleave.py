@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import unicodedata
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cslm_data.interleave import (
+    TIMED_MODES,
     AlignmentMismatch,
+    InterleaveMode,
     chunk_sizes,
     cut_runs,
     interleave,
     locate_words,
 )
 from cslm_data.records import Word
+from cslm_data.text.words import split_words
 
 
 def words_at(*pairs):
@@ -27,6 +33,28 @@ def words_at(*pairs):
 def spell(text, words):
     starts = locate_words(text, words_at(*[(w, 0.1 * i) for i, w in enumerate(words)]))
     return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def cut(text, words, durations, *, language="en", frame_rate_hz=50.0, **how):
+    """Chunks of a text whose units are numbered from 0."""
+    return interleave(
+        text,
+        words,
+        np.arange(len(durations), dtype=np.uint16),
+        np.array(durations, np.uint16),
+        language=language,
+        frame_rate_hz=frame_rate_hz,
+        **how,
+    )
+
+
+def shown(chunks):
+    return [(chunk.text, chunk.units.tolist()) for chunk in chunks]
+
+
+def by_character(text):
+    """Each letter a word of a second."""
+    return words_at(*[(c, 1.0 * i) for i, c in enumerate(c for c in text if c.isalnum())])
 
 
 def test_words_are_found_with_spaces_before_and_punctuation_behind():
@@ -109,7 +137,9 @@ def test_silence_goes_to_the_chunk_it_follows():
     # 10 frames/s: 0.4 s lead, a b until 0.8, silence until 2.0, c d e
     units = np.array([9, 1, 2, 9, 3, 4], np.uint16)
     durations = np.array([4, 2, 2, 12, 2, 2], np.uint16)
-    chunks = interleave(text, words, units, durations, frame_rate_hz=10, chunk_words=2)
+    chunks = interleave(
+        text, words, units, durations, language="en", frame_rate_hz=10, chunk_words=2
+    )
     assert [(c.text, c.units.tolist()) for c in chunks] == [
         ("a b,", [9, 1, 2, 9]),
         (" c d e", [3, 4]),
@@ -118,17 +148,14 @@ def test_silence_goes_to_the_chunk_it_follows():
 
 def test_silence_words_of_an_aligner_are_not_words():
     words = words_at(("sil", 0.0), ("hi", 0.2), ("<eps>", 0.4), ("", 0.5))
-    (chunk,) = interleave(
-        "Hi!", words, np.array([1], np.uint16), np.array([30], np.uint16), frame_rate_hz=50
-    )
+    (chunk,) = cut("Hi!", words, [30])
     assert (chunk.text, chunk.num_words) == ("Hi!", 1)
 
 
 def test_fewer_runs_than_chunks_join_the_last_chunks():
     text = "a b c d e f"
     words = words_at(*[(w, 0.1 * i) for i, w in enumerate(text.split())])
-    units, durations = np.array([1, 2], np.uint16), np.array([30, 30], np.uint16)
-    chunks = interleave(text, words, units, durations, frame_rate_hz=100, chunk_words=1)
+    chunks = cut(text, words, [30, 30], chunk_words=1, frame_rate_hz=100)
     assert "".join(c.text for c in chunks) == text and len(chunks) == 2
 
 
@@ -141,43 +168,245 @@ def test_fewer_runs_than_chunks_join_the_last_chunks():
 )
 def test_times_of_another_recording_are_a_mismatch(words, says):
     with pytest.raises(AlignmentMismatch, match=says):
-        interleave(
-            "a b", words, np.array([1], np.uint16), np.array([10], np.uint16), frame_rate_hz=50
-        )
+        cut("a b", words, [10])
 
 
-WORD = st.text(st.sampled_from("abcéß你好3ﬁ'"), min_size=1, max_size=4).filter(
-    lambda w: any(c.isalnum() for c in w)
+@pytest.mark.parametrize("language", ["zh", "yue"])
+def test_mandarin_aligned_by_character_is_chunked_by_words_of_the_segmenter(language):
+    text = "“我们”一起去公园。"  # 我们 / 一起 / 去 / 公园
+    chunks = cut(text, by_character(text), [50] * 7, language=language, mode="word")
+    assert shown(chunks) == [("“我们”", [0, 1]), ("一起", [2, 3]), ("去", [4]), ("公园。", [5, 6])]
+    chunks = cut(text, by_character(text), [50] * 7, language=language, chunk_words=1)
+    # A chunk of 1 to 3 words: the quotation mark ends the first, the text the second.
+    assert [(c.text, c.num_words) for c in chunks] == [("“我们”", 1), ("一起去公园。", 3)]
+
+
+def test_mandarin_aligned_by_word_is_cut_where_both_kinds_of_words_end():
+    # Of one character, of two words of the segmenter, and of a half of one and a half of another.
+    words = words_at(
+        ("我", 0.0), ("们", 1.0), ("一起去", 2.0), ("公", 3.0), ("园吃", 4.0), ("饭", 5.0)
+    )
+    chunks = cut("我们一起去公园吃饭", words, [50] * 6, language="zh", mode="word")
+    assert shown(chunks) == [("我们", [0, 1]), ("一起去", [2]), ("公园吃饭", [3, 4, 5])]
+
+
+def test_other_languages_keep_the_words_of_the_alignment():
+    text = "well-known 我们"
+    words = words_at(("well", 0.0), ("known", 1.0), ("我", 2.0), ("们", 3.0))
+    assert [c.text for c in cut(text, words, [50] * 4, mode="word")] == [
+        "well-",
+        "known",
+        " 我",
+        "们",
+    ]
+
+
+def test_words_that_share_a_character_are_one():
+    words = words_at(("f", 0.0), ("ish", 1.0), ("and", 2.0))
+    assert shown(cut("ﬁsh and", words, [50] * 3, mode="word")) == [("ﬁsh", [0, 1]), (" and", [2])]
+    with pytest.raises(AlignmentMismatch, match="share one character"):
+        locate_words("ﬁsh and", words)
+
+
+def test_a_word_that_an_aligner_writes_like_a_silence_is_a_word():
+    words = words_at(("sil", 0.0), ("vous", 1.0), ("plaît", 2.0))
+    assert [c.text for c in cut("S'il vous plaît.", words, [50] * 3, mode="word")] == [
+        "S'il",
+        " vous",
+        " plaît.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "num_units", "expected"),
+    [
+        # 5 words and 7 units, 2 : 3
+        ("a b, c d e", 7, [("a b,", [0, 1, 2]), (" c d", [3, 4, 5]), (" e", [6])]),
+        # units left over go to the end
+        ("a b", 7, [("a b", [0, 1, 2, 3, 4, 5, 6])]),
+        ("a b c", 9, [("a b", [0, 1, 2]), (" c", [3, 4, 5, 6, 7, 8])]),
+        # words left over come before the last units
+        ("a b c d e f g", 4, [("a b", [0, 1, 2]), (" c d e f g", [3])]),
+        ("a b c d e f g", 3, [("a b c d e f g", [0, 1, 2])]),
+        ("a", 1, [("a", [0])]),
+        # punctuation by itself is no word
+        ("a - b ... c", 4, [("a - b ...", [0, 1, 2]), (" c", [3])]),
+    ],
 )
-GAP = st.sampled_from([" ", ", ", ". ", "，", " “", "! ", "  ", " - ", " ("])
+def test_a_ratio_counts_words_and_units_and_the_last_chunk_takes_what_is_left(
+    text, num_units, expected
+):
+    chunks = cut(text, [], [1] * num_units, mode="ratio", ratio=(2, 3))
+    assert shown(chunks) == expected
+
+
+def test_a_ratio_counts_words_of_the_segmenter_and_characters_where_there_is_none():
+    mandarin = cut("我们一起去公园。", [], [1] * 9, language="zh", mode="ratio", ratio=(2, 3))
+    assert [(c.text, c.num_words) for c in mandarin] == [("我们一起", 2), ("去公园。", 2)]
+    japanese = cut("「はい」。そう", [], [1] * 9, language="ja", mode="ratio", ratio=(2, 3))
+    assert [c.text for c in japanese] == ["「はい」。", "そう"]
+
+
+def test_a_full_answer_is_all_the_text_and_then_all_the_units():
+    (chunk,) = cut("Go to the sea, now.", [], [1] * 4, mode="full")
+    assert (chunk.text, chunk.units.tolist(), chunk.num_words) == (
+        "Go to the sea, now.",
+        [0, 1, 2, 3],
+        5,
+    )
+
+
+@pytest.mark.parametrize("mode", get_args(InterleaveMode))
+def test_no_mode_makes_chunks_of_nothing(mode):
+    with pytest.raises(AlignmentMismatch, match="no word"):
+        cut("?! …", [], [1, 2], mode=mode)
+    with pytest.raises(AlignmentMismatch, match="no units"):
+        cut("a", words_at(("a", 0.0)), [], mode=mode)
+
+
+# --- properties of every mode and language ---------------------------------------------------
+
+LETTERS = {
+    "en": "abcéß'3ﬁ",
+    "zh": "我们一起去公园吃饭好3",
+    "yue": "佢哋今日食飯a",
+    "ja": "はい東京ー3",
+    "hi": "कितबाी",
+    "fi": "abä",
+}
+GAP = st.sampled_from([" ", ", ", ". ", "，", " “", "! ", "  ", " - ", " (", "。", ""])
 
 
 @st.composite
 def spoken(draw):
-    words = draw(st.lists(WORD, min_size=1, max_size=40))
-    gaps = draw(st.lists(GAP, min_size=len(words), max_size=len(words)))
-    text = draw(st.sampled_from(["", "¡", " “"])) + "".join(
-        word + gap for word, gap in zip(words, gaps, strict=True)
+    """Language, text, its words with times on a grid of frames, durations of its runs.
+
+    Every word is some runs, and silence of some runs may follow it: so no run is of two words.
+    """
+    language = draw(st.sampled_from(list(LETTERS)))
+    letters = st.text(st.sampled_from(LETTERS[language]), min_size=1, max_size=4)
+    spellings = draw(
+        st.lists(letters.filter(lambda w: any(c.isalnum() for c in w)), min_size=1, max_size=30)
     )
-    durations = draw(st.lists(st.integers(1, 40), min_size=1, max_size=80))
-    end_s = sum(durations) / 50
-    starts = sorted(draw(st.lists(st.floats(0, end_s), min_size=len(words), max_size=len(words))))
-    return (
-        text,
-        [Word(word=w, start_s=s, end_s=s) for w, s in zip(words, starts, strict=True)],
-        (np.array(durations, np.uint16)),
-    )
+    text = draw(st.sampled_from(["", "¡", " “"]))
+    durations = draw(st.lists(st.integers(1, 9), max_size=2))
+    words, owners = [], [0] * len(durations)
+    for index, spelling in enumerate(spellings):
+        runs = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+        silence = draw(st.lists(st.integers(1, 9), max_size=2))
+        start = sum(durations)
+        words.append(Word(word=spelling, start_s=start / 50, end_s=(start + sum(runs)) / 50))
+        durations += runs + silence
+        owners += [index] * len(runs + silence)
+        text += spelling + draw(GAP)
+    return language, text, words, durations, owners
+
+
+how = st.fixed_dictionaries(
+    {
+        "mode": st.sampled_from(get_args(InterleaveMode)),
+        "chunk_words": st.integers(1, 9),
+        "ratio": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(spoken(), how)
+def test_chunks_give_back_text_and_units_whole_and_none_is_empty(source, how):
+    language, text, words, durations, _ = source
+    chunks = cut(text, words, durations, language=language, **how)
+    assert "".join(chunk.text for chunk in chunks) == text
+    units = [unit for chunk in chunks for unit in chunk.units.tolist()]
+    assert units == list(range(len(durations)))
+    for chunk in chunks:
+        assert len(chunk.units) and chunk.num_words >= 1
+        assert any(character.isalnum() for character in chunk.text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(spoken(), st.sampled_from(sorted(TIMED_MODES)), st.integers(1, 9))
+def test_each_run_is_in_the_chunk_of_the_word_that_it_speaks_or_follows(source, mode, chunk_words):
+    language, text, words, durations, owners = source
+    chunks = cut(text, words, durations, language=language, mode=mode, chunk_words=chunk_words)
+    # Whole words: every chunk ends where a word of the alignment does.
+    letters = [len(_folded(word.word)) for word in words]
+    ends = list(np.cumsum(letters))
+    chunk_of_word = []
+    total = 0
+    for number, chunk in enumerate(chunks):
+        total += len(_folded(chunk.text))
+        assert total in ends
+        chunk_of_word += [number] * (ends.index(total) + 1 - len(chunk_of_word))
+    chunk_of_run = [number for number, chunk in enumerate(chunks) for _ in chunk.units]
+    assert chunk_of_run == [chunk_of_word[word] for word in owners]
 
 
 @settings(max_examples=200, deadline=None)
-@given(spoken(), st.integers(1, 9))
-def test_chunks_give_back_text_and_units_and_none_is_empty(source, chunk_words):
-    text, words, durations = source
-    units = np.arange(len(durations), dtype=np.uint16)
-    chunks = interleave(text, words, units, durations, frame_rate_hz=50.0, chunk_words=chunk_words)
+@given(spoken(), st.sampled_from(sorted(TIMED_MODES)), st.integers(1, 9))
+def test_a_chunk_has_the_words_that_its_mode_allows(source, mode, chunk_words):
+    language, text, words, durations, _ = source
+    chunks = cut(text, words, durations, language=language, mode=mode, chunk_words=chunk_words)
+    most = 1 if mode == "word" else chunk_words + 2
+    assert all(chunk.num_words <= most for chunk in chunks)
+    if language not in ("zh", "yue"):
+        assert sum(chunk.num_words for chunk in chunks) == len(words)
+    else:
+        # No word of the segmenter is cut: its pieces end at every end of a chunk.
+        ends = set(np.cumsum([len(piece) for piece in split_words(text, language)]).tolist())
+        letters = [i for i, character in enumerate(text) if character.isalnum()]
+        at = 0
+        for chunk in chunks[:-1]:
+            at += len(chunk.text)
+            last = max(i for i in letters if i < at)
+            following = min(i for i in letters if i >= at)
+            assert ends & set(range(last + 1, following + 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(spoken(), st.integers(1, 9), st.integers(1, 9))
+def test_only_the_last_chunk_of_a_ratio_has_other_counts(source, num_words, num_units):
+    language, text, _, durations, _ = source
+    how = {"mode": "ratio", "ratio": (num_words, num_units)}
+    *before, last = cut(text, [], durations, language=language, **how)
+    assert all((c.num_words, len(c.units)) == (num_words, num_units) for c in before)
+    assert last.num_words <= num_words or len(last.units) <= num_units
+
+
+@settings(max_examples=200, deadline=None)
+@given(spoken(), how, st.data())
+def test_labels_of_silence_change_nothing(source, how, data):
+    language, text, words, durations, _ = source
+    labelled = []
+    for word in words:
+        if data.draw(st.booleans()):
+            label = data.draw(st.sampled_from(["sil", "SIL", "sp", "<eps>", "", "<p>"]))
+            labelled.append(Word(word=label, start_s=word.start_s, end_s=word.start_s))
+        labelled.append(word)
+    labelled.append(Word(word="sil", start_s=words[-1].end_s, end_s=words[-1].end_s))
+    expected = shown(cut(text, words, durations, language=language, **how))
+    assert shown(cut(text, labelled, durations, language=language, **how)) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(spoken(), how, st.data())
+def test_any_rising_times_and_any_number_of_runs_still_give_all_back(source, how, data):
+    language, text, words, _, _ = source
+    durations = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=40))
+    end_s = sum(durations) / 50
+    starts = sorted(
+        data.draw(st.lists(st.floats(0, end_s), min_size=len(words), max_size=len(words)))
+    )
+    words = [
+        Word(word=word.word, start_s=start, end_s=start)
+        for word, start in zip(words, starts, strict=True)
+    ]
+    chunks = cut(text, words, durations, language=language, **how)
     assert "".join(chunk.text for chunk in chunks) == text
-    assert np.concatenate([chunk.units for chunk in chunks]).tolist() == units.tolist()
-    assert all(len(chunk.units) and chunk.text.strip() for chunk in chunks)
-    assert sum(chunk.num_words for chunk in chunks) == len(words)
-    if len(chunks) < len(units):
-        assert all(chunk.num_words <= chunk_words + 2 for chunk in chunks)
+    assert [u for chunk in chunks for u in chunk.units.tolist()] == list(range(len(durations)))
+    assert all(len(chunk.units) and chunk.num_words for chunk in chunks)
+
+
+def _folded(text):
+    folded = "".join(unicodedata.normalize("NFKC", c).casefold() for c in text)
+    return "".join(c for c in folded if c.isalnum())
