@@ -90,9 +90,9 @@ def script(workspace: Path, out: Path, total: int) -> int:
         encoded = (tokenizer.encode_batch_fast(b, add_special_tokens=False) for b in batches)
         return np.array([len(each.ids) for batch in encoded for each in batch])
 
-    spoken["num_tokens"] = count(spoken["text"]) + spoken["units"].map(len) + 10
+    spoken["num_tokens"] = count(spoken["text"]) + spoken["units"].map(len) + 19
     for table in (texts, asked):
-        table["num_tokens"] = count(table["src"]) + count(table["tgt"]) + 6
+        table["num_tokens"] = count(table["src"]) + count(table["tgt"]) + 12
     rng = np.random.default_rng(0)
     chosen = []
     for task, table in (("asr", spoken), ("tts", spoken), ("mt", texts), ("instruct", asked)):
