@@ -1,18 +1,24 @@
 -- What links the sentences of the whole catalog: no two linked ones may lie on both sides of a split. One
 -- row per link. Of a dialogue that is text alone only what the user says is a sentence, and of a spoken
 -- one every turn.
-with spoken_dialogues as (
+with turns as (
+    select dialogue_id, generate_subscripts(turns, 1) as turn, unnest(turns) as t
+    from dialogues
+    where len(turns) > 1
+),
+
+spoken_dialogues as (
     select distinct dialogue_id
-    from dialogues, unnest(turns) as u(t)
-    where u.t.audio is not null or u.t.utt_id is not null
+    from turns
+    where t.audio is not null or t.utt_id is not null
 ),
 
 said as (
-    select dialogue_id, turn, text_key
-    from dialogue_turns
+    select dialogue_id, turn, t.text_key as text_key
+    from turns
     where
-        text_key is not null
-        and ("role" = 'user' or dialogue_id in (select dialogue_id from spoken_dialogues))
+        t.text_key is not null
+        and (t.role = 'user' or dialogue_id in (select dialogue_id from spoken_dialogues))
 ),
 
 firsts as (

@@ -1,5 +1,4 @@
--- Texts of some languages whose tokens are not counted yet, one share of their hashes. One row per
--- distinct text.
+-- Texts of some languages whose tokens are not counted yet, as often as they are said.
 with said as (
     select text
     from utterances
@@ -23,8 +22,6 @@ hashed as (
     from said
 )
 
-select text_hash, any_value(text) as text
+select text_hash, text
 from hashed
 anti join token_counts using (text_hash)
-where text_hash % $num_shares::ubigint = $share::ubigint
-group by text_hash

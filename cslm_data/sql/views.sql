@@ -225,6 +225,7 @@ with turns as (
 spoken as (
     select audio, offset_s, min(utt_id) as utt_id
     from utterances
+    semi join (select t.audio from turns where t.audio is not null) using (audio)
     group by all
 ),
 
