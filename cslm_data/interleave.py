@@ -245,12 +245,12 @@ _FOLDED = _Folds()
 def _letters(word: str) -> str:
     if word.isascii() and word.isalnum():
         return word.lower()
-    return "".join([_FOLDED[character] for character in word])
+    return "".join(map(_FOLDED.__getitem__, word))
 
 
 def _spell(text: str, words: Sequence[Word]) -> tuple[list[Word], list[_Gap]]:
     """The words that spell the text, and what stands in front of each. Raises AlignmentMismatch."""
-    folded = [_FOLDED[character] for character in text]
+    folded = list(map(_FOLDED.__getitem__, text))
     letters = "".join(folded)
     found = [(word, spelled) for word in words if (spelled := _letters(word.word))]
     spoken = [pair for pair in found if pair[0].word.casefold() not in _SILENCE]
@@ -259,7 +259,9 @@ def _spell(text: str, words: Sequence[Word]) -> tuple[list[Word], list[_Gap]]:
         if not _is_spelled(letters, found):
             raise AlignmentMismatch(_first_difference(letters, [spelled for _, spelled in spoken]))
         spoken = found
-    positions = [position for position, folds in enumerate(folded) for _ in folds]
+    positions = [position for position, folds in enumerate(folded) if folds]
+    if len(positions) < len(letters):  # some character stands for several letters
+        positions = [position for position, folds in enumerate(folded) for _ in folds]
     gaps: list[_Gap] = []
     cursor = after = 0
     for _, spelled in spoken:
