@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from speech_catalog import write_speech
+from speech_catalog import add_said, write_speech
 from tiny_ctc import MMS_PARAMETERS, VOCABULARY, save_w2v_bert, save_wav2vec2
-from tone_speech import add_said
 
 from cslm_data.aligning.hf_ctc import load_hf_ctc
 from cslm_data.aligning.mms_fa import load_mms_fa
