@@ -52,6 +52,7 @@ def found_again(text, words):
         # The word decides how 长 and 行 are read.
         ("长城，银行", "zh", ROMANISED, [("长城", "changcheng"), ("银行", "yinhang")]),
         ("ペンの", "ja", ROMANISED, [("ペ", "pe"), ("ン", "n"), ("の", "no")]),
+        ("bei1", "zh", ROMANISED, [("bei1", "bei")]),
         ("Привет, мир", "ru", ROMANISED, [("Привет", "privet"), ("мир", "mir")]),
         ("안녕 세계", "ko", ROMANISED, [("안녕", "annyeong"), ("세계", "segye")]),
     ],
