@@ -279,7 +279,7 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(tmp_path, tones, monkeyp
     workspace, whole = Workspace(tmp_path / "killed"), Workspace(tmp_path / "whole")
     path = tmp_path / "said.wav"
     write_said(path, ["abc", "de"])
-    add_rows(workspace, [(path, f"utt-{index}", {}) for index in range(60)])
+    add_rows(workspace, [(path, f"utt-{index}", {}) for index in range(24)])
     set_texts(workspace, "abc de")
     whole.root.mkdir()
     whole.catalog.write_bytes(workspace.catalog.read_bytes())
@@ -298,9 +298,9 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(tmp_path, tones, monkeyp
     process.send_signal(signal.SIGKILL)
     process.wait()
     survived = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
-    assert 0 < len(survived) < 60, "killed in the middle"
+    assert 0 < len(survived) < 24, "killed in the middle"
     again = run(workspace, part_seconds=0.1)
-    assert counts(again) == (60 - len(survived), len(survived), 0)
+    assert counts(again) == (24 - len(survived), len(survived), 0)
     run(whole, part_seconds=0.1)
     assert files(workspace) == files(whole)
     assert {path: path.stat().st_mtime_ns for path in survived} == survived, "not done again"
