@@ -128,7 +128,7 @@ def align(
     """
     start = time.monotonic()
     check_work(part_seconds, num_workers)
-    _check(min_score, aligner, retrain=retrain, train_options=train_options)
+    _check(min_score, aligner, device, retrain=retrain, train_options=train_options)
     require_speech(workspace, "align")
     options = AlignerOptions(
         workspace=workspace,
@@ -137,7 +137,7 @@ def align(
         languages=tuple(languages) if languages else None,
         train_options=dict(train_options or {}),
     )
-    with workspace.lock("aligners", "align"):
+    with workspace.lock("aligner-models", "align"):
         model, trained = _load(aligner, options, retrain=retrain, overwrite=overwrite)
     asked, timing = (
         min_score,
@@ -145,8 +145,10 @@ def align(
     )
     del model
     check_name(timing.name)
+    # The embedded model is small, and gets through more on the cores than on a GPU.
+    where = "cpu" if is_embedded(aligner) else device
     run_parts, workers = place_workers(
-        engine, extractor=aligner, device=device, num_workers=num_workers
+        engine, extractor=aligner, device=where, num_workers=num_workers
     )
     with workspace.lock(f"alignments-{timing.name}", "align"):
         folder = LocalFolder(workspace.alignments / timing.name)
@@ -197,12 +199,18 @@ class _Choice:
 def _check(
     min_score: float | None,
     aligner: str,
+    device: str,
     *,
     retrain: bool,
     train_options: Mapping[str, Any] | None,
 ) -> None:
     if min_score is not None and not 0 <= min_score <= 1:
         raise UsageError(f"--min-score {min_score}: must be from 0 to 1")
+    if is_embedded(aligner) and device not in ("auto", "cpu"):
+        raise UsageError(
+            f"--device {device}: the embedded aligner runs on the cores of the machine; leave "
+            "--device out"
+        )
     if (retrain or train_options) and not is_embedded(aligner):
         raise UsageError(
             f"--aligner {aligner}: only the embedded aligner is trained here; leave --retrain and "

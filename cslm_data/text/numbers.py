@@ -154,7 +154,7 @@ def _split(number: str, language: str) -> tuple[str | None, str | None]:
     """Whole part without separators and decimals; None, None: not one number."""
     group, point = (",", ".") if language in POINTED else (".", ",")
     whole, *rest = number.split(point)
-    if len(rest) > 1:
+    if len(rest) > 1 or (rest and not rest[0].isdigit()):
         return None, None
     for separator in (group, " "):
         first, *groups = whole.split(separator)

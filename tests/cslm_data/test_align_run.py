@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 import soundfile
-from speech_catalog import add_rows, adds_up, copy_catalog
-from tone_speech import PAUSE_S, add_said, register_tones, say, set_text, write_said
+from speech_catalog import add_rows, add_said, adds_up, copy_catalog, set_text
+from tone_speech import PAUSE_S, ToneModel, register_tones, say, write_said
 
 from cslm_data.alignment import align
 from cslm_data.errors import AlreadyExistsError, CorruptArtefactError, NoDataError, UsageError
@@ -263,18 +264,6 @@ def test_the_number_of_workers_does_not_change_a_byte(workspace, spoken, tmp_pat
     assert len(files(other)) == 5 + 2
 
 
-@pytest.mark.ray
-def test_ray_writes_the_same_bytes(workspace, spoken, tmp_path, monkeypatch, tones):
-    pytest.importorskip("ray")
-    tests = str(Path(__file__).parent)
-    path = os.pathsep.join([str(tones), tests, os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path)
-    other = copy_catalog(spoken[0], tmp_path / "other")
-    run(workspace, part_seconds=0.5)
-    run(other, part_seconds=0.5, engine="ray")
-    assert files(workspace) == files(other)
-
-
 _KILLED = """
 import sys
 from pathlib import Path
@@ -290,12 +279,12 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(tmp_path, tones, monkeyp
     workspace, whole = Workspace(tmp_path / "killed"), Workspace(tmp_path / "whole")
     path = tmp_path / "said.wav"
     write_said(path, ["abc", "de"])
-    add_rows(workspace, [(path, f"utt-{index}", {}) for index in range(60)])
+    add_rows(workspace, [(path, f"utt-{index}", {}) for index in range(24)])
     set_texts(workspace, "abc de")
     whole.root.mkdir()
     whole.catalog.write_bytes(workspace.catalog.read_bytes())
     (tmp_path / "run.py").write_text(_KILLED)
-    folders = [str(tones), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    folders = [str(tones), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "run.py"), str(workspace.root)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
@@ -309,9 +298,9 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(tmp_path, tones, monkeyp
     process.send_signal(signal.SIGKILL)
     process.wait()
     survived = {path: path.stat().st_mtime_ns for path in folder.glob("part-*")}
-    assert 0 < len(survived) < 60, "killed in the middle"
+    assert 0 < len(survived) < 24, "killed in the middle"
     again = run(workspace, part_seconds=0.1)
-    assert counts(again) == (60 - len(survived), len(survived), 0)
+    assert counts(again) == (24 - len(survived), len(survived), 0)
     run(whole, part_seconds=0.1)
     assert files(workspace) == files(whole)
     assert {path: path.stat().st_mtime_ns for path in survived} == survived, "not done again"
@@ -343,6 +332,41 @@ def test_a_long_recording_in_windows_has_the_times_of_one_piece(workspace, tmp_p
     )
 
 
+def test_the_embedded_aligner_is_trained_once_and_anew_when_asked(workspace, monkeypatch):
+    trained = []
+
+    def train(where, *, name, languages, **options):
+        trained.append((name, languages, options))
+        write_json(where.aligners / name / "model.json", {"version": str(len(trained))})
+        return load(where.aligners / name)
+
+    def load(folder):
+        version = json.loads((folder / "model.json").read_text())["version"]
+        return ToneModel(name=folder.name, version=version)
+
+    for module, name, function in [
+        ("train_ctc", "train_ctc", train),
+        ("ctc_model", "load_ctc_model", load),
+    ]:
+        made = types.ModuleType(f"cslm_data.aligning.{module}")
+        setattr(made, name, function)
+        monkeypatch.setitem(sys.modules, made.__name__, made)
+    first = run(workspace, aligner="ctc", languages=["en"], train_options={"epochs": 2})
+    assert (first.trained, first.name, counts(first)) == (True, "ctc", (3, 0, 0))
+    second = run(workspace, aligner="ctc")
+    assert (second.trained, counts(second)) == (False, (2, 3, 0))
+    assert trained == [("ctc", ("en",), {"epochs": 2})]
+    with pytest.raises(UsageError, match="add --overwrite"):
+        run(workspace, aligner="ctc", retrain=True)
+    third = run(workspace, aligner="ctc", retrain=True, overwrite=True)
+    assert (third.trained, counts(third)) == (True, (5, 0, 0))
+    assert third.aligner_id != first.aligner_id
+    other = run(workspace, aligner="ctc:mine", align_all=True)
+    assert (other.trained, other.name, len(trained)) == (True, "mine", 3)
+    # The folder of a trained model does as well as its name.
+    assert run(workspace, aligner=str(workspace.aligners / "mine")).num_already == 5
+
+
 def test_mistakes_are_said(workspace, tmp_path):
     for options, message in [
         ({"min_score": 1.5}, "--min-score 1.5"),
@@ -352,6 +376,7 @@ def test_mistakes_are_said(workspace, tmp_path):
         ({"train_options": {"epochs": 3}}, "only the embedded aligner is trained here"),
         ({"aligner": str(tmp_path / "nothing")}, "neither a name"),
         ({"aligner": "ctc:../x"}, "letters, digits"),
+        ({"aligner": "ctc", "device": "cuda"}, "runs on the cores"),
         ({"aligner": "mms_fa", "spelling": "characters"}, "--spelling"),
     ]:
         with pytest.raises(UsageError, match=message):

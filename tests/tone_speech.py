@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import soundfile
-from speech_catalog import add_rows
 
 from cslm_data.aligning.forced import Boundaries
-from cslm_data.catalog import open_catalog
 
 RATE_HZ = 16_000
 HOP = 320
@@ -91,14 +89,3 @@ def write_said(path, words, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, waveform, RATE_HZ, subtype="FLOAT")
     return times
-
-
-def add_said(workspace, path, utt_id, text, **options):
-    """Put a recording and its transcript into the catalog."""
-    add_rows(workspace, [(path, utt_id, options)])
-    set_text(workspace, utt_id, text)
-
-
-def set_text(workspace, utt_id, text):
-    with open_catalog(workspace, write=True, doing="test") as connection:
-        connection.execute("update all_utterances set text = ? where utt_id = ?", [text, utt_id])
