@@ -149,13 +149,6 @@ select
 from alignments
 inner join best using (utt_id, aligner_id);
 
--- One row per utterance with words.
-create or replace temp view best_alignments as
-select utt_id, arg_min(words, aligner_id) as words
-from alignments
-where words is not null
-group by utt_id;
-
 -- One row per speech tokenizer.
 create or replace temp view tokenizers as
 select
