@@ -34,6 +34,10 @@ TextTokenizerOption = Annotated[
     Path | None,
     typer.Option(help="Text tokenizer (a Hugging Face directory). Default: the workspace's own."),
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of wordings that replace the shipped ones.", show_default=False),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the order.")]
 MissingOption = Annotated[
     bool,
@@ -59,6 +63,7 @@ def mix_plan(
     recipe: RecipeOption = None,
     tokenizer: TokenizerOption = None,
     text_tokenizer: TextTokenizerOption = None,
+    prompts: PromptsOption = None,
     seed: SeedOption = None,
     without: Annotated[
         str | None,
@@ -80,6 +85,7 @@ def mix_plan(
             languages=shell.languages_of(langs),
             tokenizer=tokenizer,
             text_tokenizer=text_tokenizer,
+            prompts=prompts,
             allow_missing=allow_missing,
             without=[name.strip() for name in (without or "").split(",") if name.strip()],
             memory_gb=memory_gb,
@@ -112,6 +118,7 @@ def build_mix(
     name: Annotated[str | None, typer.Option(help="Name of the mix. Default: the stage.")] = None,
     tokenizer: TokenizerOption = None,
     text_tokenizer: TextTokenizerOption = None,
+    prompts: PromptsOption = None,
     seed: SeedOption = None,
     shard_mb: Annotated[
         float, typer.Option(min=0.01, help="Size of a shard, in megabytes.")
@@ -142,6 +149,7 @@ def build_mix(
         seed=seed,
         shard_bytes=int(shard_mb * 1e6),
         overwrite=overwrite,
+        prompts=prompts,
         allow_missing=allow_missing,
         num_workers=num_workers,
         engine=engine.value,

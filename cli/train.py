@@ -30,7 +30,17 @@ class TaskName(StrEnum):
     ASR = "asr"
     TTS = "tts"
     MT = "mt"
+    ST = "st"
+    S2ST = "s2st"
+    CONTINUATION = "continuation"
     CHAT = "chat"
+
+
+class AnswerForm(StrEnum):
+    """What a chat is answered with."""
+
+    SPEECH = "speech"
+    TEXT = "text"
 
 
 StageOption = Annotated[StageName | None, typer.Option(help="Stage.", show_default=False)]
@@ -56,7 +66,7 @@ FreeOption = Annotated[
     typer.Option(
         "--free/--held",
         help="Any token may come, or only those that keep the form of the task's answer. "
-        "Default: held for asr, tts and mt, free for chat.",
+        "Default: free for s2st and for chat with a spoken answer, else held.",
         show_default=False,
     ),
 ]
@@ -172,7 +182,26 @@ def generate(
         str | None, typer.Option("--lang", help="Language of the user, e.g. en.")
     ] = None,
     answer_lang: Annotated[
-        str | None, typer.Option(help="Language of the answer. Default: the user's.")
+        str | None,
+        typer.Option(
+            help="Language of the answer. Default: the user's; to translate, the run's other one."
+        ),
+    ] = None,
+    answer_form: Annotated[
+        AnswerForm | None,
+        typer.Option(
+            "--answer",
+            help="Answer a chat with text and speech by turns (speech), or in writing (text). "
+            "Default: speech.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of your own wordings: asr.yaml, chat.yaml … in place of ours; those that "
+            "the mix was built with."
+        ),
     ] = None,
     temperature: TemperatureOption = 0.0,
     top_p: TopPOption = 1.0,
@@ -188,9 +217,14 @@ def generate(
 ) -> None:
     """Answer a recording, an utterance or a text, chunk by chunk.
 
-    asr: speech to text; tts: text to units; mt: text to text; chat: speech or text to the text of
-    the question, then text and speech of the answer by turns.
+    asr: speech to text; tts: text to units; mt: text to text of another language; st: speech to
+    text of another language; s2st: speech to text and speech of another language by turns;
+    continuation: speech to the units that go on from it; chat: speech or text to the text of the
+    question, then text and speech of the answer by turns, or its text alone.
     """
+    from cslm_data.templates import load_prompts
+
+    own = load_prompts(prompts) if prompts is not None else None
     from cslm_train.questions import pose
     from cslm_train.run_choice import choose_run
     from cslm_train.run_folder import RunInfo
@@ -206,7 +240,9 @@ def generate(
         utterance=utt,
         language=lang,
         answer_language=answer_lang,
+        answer_form=None if answer_form is None else answer_form.value,
         seed=seed,
+        prompts=own,
     )
     from cslm_train.decoding import Sampling
     from cslm_train.generate import Chunk, answer

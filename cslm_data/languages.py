@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Mapping
 from importlib import resources
 
 import yaml
@@ -42,9 +43,11 @@ def check_language(code: str, *, where: str) -> str:
     )
 
 
-def language_name(code: str, *, spoken: str) -> str:
-    """What the language `code` is called in the language `spoken`."""
-    names = _names()
+def language_name(
+    code: str, *, spoken: str, names: Mapping[str, Mapping[str, str]] | None = None
+) -> str:
+    """What the language `code` is called in the language `spoken`, by other names than ours."""
+    names = _names() if names is None else names
     for speaker in (spoken, "en"):
         if code in names.get(speaker, {}):
             return names[speaker][code]

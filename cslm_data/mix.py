@@ -88,6 +88,8 @@ class MixOptions:
     """Speech tokenizer of the workspace, by name or id."""
     text_tokenizer: str | Path | None = None
     """Text tokenizer of the workspace, or a folder."""
+    prompts: Path | None = None
+    """Folder of wordings that replace the shipped ones, file by file."""
     allow_missing: bool = False
     """Go on where a language has no data for a task that the recipe requires."""
     without: Sequence[str] = ()
@@ -147,6 +149,7 @@ def build_mix(
     seed: int | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     overwrite: bool = False,
+    prompts: Path | None = None,
     allow_missing: bool = False,
     num_workers: int | None = None,
     engine: str = "local",
@@ -164,6 +167,7 @@ def build_mix(
         languages=languages,
         tokenizer=tokenizer,
         text_tokenizer=text_tokenizer,
+        prompts=prompts,
         allow_missing=allow_missing,
         memory_gb=memory_gb,
     )
@@ -196,7 +200,7 @@ def build_mix(
         document = _document(workspace, name, rules, seed, plan)
         identity = {
             **{key: document[key] for key in _IDENTITY},
-            "prompts_id": prompts_id(),
+            "prompts_id": prompts_id(plan.options.prompts),
             "shard_bytes": shard_bytes,
             "content": content,
             "order": order,
@@ -260,7 +264,7 @@ def _writing(
     return ShardWriting(
         rows=building / STAGED / ROWS,
         shards=shards,
-        recipe=rules,
+        system_share=rules.system_prompts,
         options=plan.options,
         tokenizer_id=document["tokenizer_id"],
         num_units=document["num_units"],

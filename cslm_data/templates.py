@@ -1,94 +1,62 @@
-"""wordings → the segments of a user's turn. Reads manifests/prompts.
+"""wordings → the segments of a user's turn and of a system prompt.
 
-Serves training and generation. A wording is parsed once into literal text and slots. What a user
-says is never formatted: it goes into a segment of its own, so a transcript that spells `{speech}`
-or `<sosp>` stays what it is, and the number of its tokens does not depend on the wording around it.
+Serves training and generation. What a user says is never formatted into a wording: it goes into a
+segment of its own, so a transcript that spells `{speech}` or `<sosp>` stays what it is, and the
+number of its tokens does not depend on the wording around it.
+
+Every function takes the `prompts` of a team; without them, the shipped ones.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
-import re
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Sequence
 
-import yaml
+from cslm_data.keys import finalise_key, key64
+from cslm_data.records import Role, Segment, Units
+from cslm_data.wordings import (
+    FALLBACK_LANGUAGE,
+    PROMPT_KINDS,
+    Prompts,
+    Slot,
+    Wording,
+    load_prompts,
+    parse_wording,
+    shipped_prompts,
+)
 
-from cslm_data.errors import UsageError
-from cslm_data.keys import content_id, finalise_key, key64
-from cslm_data.languages import language_name
-from cslm_data.records import Segment, Units
-
-log = logging.getLogger(__name__)
-
-PROMPT_KINDS: dict[str, tuple[str, ...]] = {
-    "asr": ("speech",),
-    "tts": ("text",),
-    "mt": ("text", "language"),
-    "st": ("speech", "language"),
-    "s2st": ("speech", "language"),
-    "continuation": ("speech",),
-    "chat": ("question",),
-    "chat_cross": ("question", "language"),
-}
-"""Files of manifests/prompts, and the placeholders that each wording in them holds exactly once."""
-
-FALLBACK_LANGUAGE = "en"
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A placeholder of a wording."""
-
-    name: str
-
-
-Wording = tuple[str | Slot, ...]
+__all__ = [
+    "FALLBACK_LANGUAGE",
+    "PROMPT_KINDS",
+    "Prompts",
+    "Slot",
+    "Wording",
+    "all_literals",
+    "choose_system",
+    "choose_wording",
+    "fill_wording",
+    "literals",
+    "load_prompts",
+    "num_system_prompts",
+    "parse_wording",
+    "prompts_id",
+    "shipped_prompts",
+    "system_segments",
+    "wordings",
+]
 
 
-def parse_wording(wording: str, *, slots: tuple[str, ...], where: str) -> Wording:
-    """Cut a wording into literals and slots. Raises UsageError unless each slot is there once."""
-    parts: list[str | Slot] = []
-    for index, part in enumerate(_PLACEHOLDER.split(wording)):
-        if index % 2:
-            parts.append(Slot(part))
-        elif part:
-            parts.append(part)
-    found = sorted(part.name for part in parts if isinstance(part, Slot))
-    if found != sorted(slots):
-        raise UsageError(
-            f"{where}: wording {wording!r} must hold each of "
-            f"{', '.join('{' + name + '}' for name in slots)} once and nothing else in braces"
-        )
-    return tuple(parts)
-
-
-def wordings(kind: str, language: str) -> tuple[Wording, ...]:
+def wordings(kind: str, language: str, *, prompts: Prompts | None = None) -> tuple[Wording, ...]:
     """The wordings of a kind of prompt in a language; English where it has none."""
-    table = _load(kind)
-    if language in table:
-        return table[language]
-    _say_fallback(kind, language)
-    return table[FALLBACK_LANGUAGE]
+    return _of(prompts).wordings(kind, language)
 
 
-def choose_wording(kind: str, language: str, *, seed: int, sample_hash: int) -> int:
-    """Which of the wordings a sample of this hash gets."""
-    return finalise_key(sample_hash ^ _wording_key(kind, seed)) % len(wordings(kind, language))
-
-
-def num_systems(language: str) -> int:
-    return 0
-
-
-def system_segments(language: str, *, choice: int) -> tuple[Segment, ...]:
-    return ()
-
-
-def choose_system(language: str, *, seed: int, sample_hash: int, share: float) -> int | None:
-    return None
+def choose_wording(
+    kind: str, language: str, *, seed: int, sample_hash: int, prompts: Prompts | None = None
+) -> int:
+    """Which of the wordings a sample of this hash gets: finalise64(hash xor a mask) mod n."""
+    count = len(wordings(kind, language, prompts=prompts))
+    return finalise_key(sample_hash ^ _wording_key(kind, seed)) % count
 
 
 def fill_wording(
@@ -99,12 +67,13 @@ def fill_wording(
     answer_language: str | None = None,
     text: str | None = None,
     units: Units | None = None,
+    prompts: Prompts | None = None,
 ) -> tuple[Segment, ...]:
     """The user's turn: literals and what the user says, as segments. Units win over the text."""
-    wording = wordings(kind, language)[choice]
-    named = (
-        language_name(answer_language, spoken=_spoken(kind, language)) if answer_language else ""
-    )
+    prompts = _of(prompts)
+    wording = prompts.wordings(kind, language)[choice]
+    spoken = prompts.spoken(kind, language)
+    role: Role = "system" if kind == "system" else "user"
     literal = ""
     segments: list[Segment] = []
     for part in (*wording, None):
@@ -112,43 +81,97 @@ def fill_wording(
             literal += part
             continue
         if part is not None and part.name == "language":
-            literal += named
+            if answer_language is not None:
+                literal += prompts.language_name(answer_language, kind=kind, language=language)
             continue
         if literal:
-            segments.append(_text(literal, _spoken(kind, language)))
+            segments.append(_text(literal, spoken, role))
             literal = ""
         if part is None:
             continue
         if units is not None:
             segments.append(_speech(units, language))
         else:
-            segments.append(_text(text or "", language))
+            segments.append(_text(text or "", language, role))
     return tuple(segments)
 
 
 def literals(
-    kind: str, choice: int, *, language: str, answer_language: str | None = None
+    kind: str,
+    choice: int,
+    *,
+    language: str,
+    answer_language: str | None = None,
+    prompts: Prompts | None = None,
 ) -> list[str]:
     """The texts that a wording adds to what the user says."""
-    segments = fill_wording(kind, choice, language=language, answer_language=answer_language)
+    segments = fill_wording(
+        kind, choice, language=language, answer_language=answer_language, prompts=prompts
+    )
     return [segment.text for segment in segments if segment.text]
 
 
-def prompts_id() -> str:
+# --- system prompts --------------------------------------------------------------------------
+
+
+def num_system_prompts(language: str, *, prompts: Prompts | None = None) -> int:
+    """How many system prompts a language has; those in English where it has none of its own."""
+    return len(wordings("system", language, prompts=prompts))
+
+
+def system_segments(
+    language: str, *, choice: int, prompts: Prompts | None = None
+) -> tuple[Segment, ...]:
+    """The turn of the system that stands before the user's."""
+    return fill_wording("system", choice, language=language, prompts=prompts)
+
+
+def choose_system(
+    language: str,
+    *,
+    seed: int,
+    sample_hash: int,
+    share: float,
+    prompts: Prompts | None = None,
+) -> int | None:
+    """Which system prompt a sample of this hash gets; None for all but a `share` of samples.
+
+    With h = finalise64(sample_hash xor key64("system", seed)), the sample gets one where
+    (h >> 11) / 2^53 < share, and it is number (h & 2047) mod n: what SQL computes as well. A
+    sample that has one keeps it when the share grows.
+    """
+    h = finalise_key(sample_hash ^ key64("system", str(seed)))
+    if (h >> 11) / 2**53 >= share:
+        return None
+    return (h & 2047) % num_system_prompts(language, prompts=prompts)
+
+
+# --- all of them -----------------------------------------------------------------------------
+
+
+def prompts_id(prompts: Prompts | None = None) -> str:
     """Identity of all wordings: a mix made with other wordings is another mix."""
-    names = [*PROMPT_KINDS, "languages"]
-    return content_id({name: _read(name) for name in names})
+    return _of(prompts).identity
 
 
-def all_literals(languages: list[str]) -> list[str]:
-    """Every literal of every wording in some languages, once, in a fixed order."""
+def all_literals(languages: list[str], *, prompts: Prompts | None = None) -> list[str]:
+    """Every literal of every wording in some languages, once, in a fixed order.
+
+    Of a kind without wordings in a language, those in English.
+    """
+    prompts = _of(prompts)
     texts: dict[str, None] = {}
-    for kind in PROMPT_KINDS:
-        for language in languages:
-            for answer_language in languages:
-                for choice in range(len(wordings(kind, language))):
+    for kind, slots in PROMPT_KINDS.items():
+        named: Sequence[str | None] = languages if "language" in slots else [None]
+        for spoken in dict.fromkeys(prompts.spoken(kind, language) for language in languages):
+            for choice in range(len(prompts.tables[kind].get(spoken, ()))):
+                for answer_language in named:
                     found = literals(
-                        kind, choice, language=language, answer_language=answer_language
+                        kind,
+                        choice,
+                        language=spoken,
+                        answer_language=answer_language,
+                        prompts=prompts,
                     )
                     texts.update(dict.fromkeys(found))
     return list(texts)
@@ -159,39 +182,13 @@ def _wording_key(kind: str, seed: int) -> int:
     return key64("wording", kind, str(seed))
 
 
-def _spoken(kind: str, language: str) -> str:
-    """The language that the wording itself is in."""
-    return language if language in _load(kind) else FALLBACK_LANGUAGE
+def _of(prompts: Prompts | None) -> Prompts:
+    return shipped_prompts() if prompts is None else prompts
 
 
-def _text(text: str, language: str) -> Segment:
-    return Segment(modality="text", language=language, role="user", trained=False, text=text)
+def _text(text: str, language: str, role: Role) -> Segment:
+    return Segment(modality="text", language=language, role=role, trained=False, text=text)
 
 
 def _speech(units: Units, language: str) -> Segment:
     return Segment(modality="speech", language=language, role="user", trained=False, units=units)
-
-
-@functools.cache
-def _say_fallback(kind: str, language: str) -> None:
-    log.warning("prompts/%s.yaml has no wordings in %s: the English ones are used", kind, language)
-
-
-def _read(name: str) -> str:
-    file = resources.files("cslm_manifests").joinpath(f"prompts/{name}.yaml")
-    return file.read_text(encoding="utf-8")
-
-
-@functools.cache
-def _load(kind: str) -> dict[str, tuple[Wording, ...]]:
-    if kind not in PROMPT_KINDS:
-        raise ValueError(f"no kind of prompt {kind!r}; there are {', '.join(PROMPT_KINDS)}")
-    where = f"manifests/prompts/{kind}.yaml"
-    table = yaml.safe_load(_read(kind))
-    return {
-        language: tuple(
-            parse_wording(row, slots=PROMPT_KINDS[kind], where=f"{where}: {language}")
-            for row in rows
-        )
-        for language, rows in table.items()
-    }

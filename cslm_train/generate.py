@@ -10,7 +10,7 @@ from typing import Literal
 from cslm_data.errors import UsageError
 from cslm_data.framing import ANSWER, QUESTION, frame_prompt
 from cslm_train.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
-from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, Grammar, Rules
+from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar, Rules
 from cslm_train.model import LoadedRun
 from cslm_train.questions import Question
 from cslm_train.scores import is_well_formed_chain
@@ -21,15 +21,20 @@ AnswerPart = Literal["tq", "ta", "sa"]
 RULES: dict[str, Rules] = {
     "asr": TEXT_ANSWER,
     "mt": TEXT_ANSWER,
+    "st": TEXT_ANSWER,
     "instruct": TEXT_ANSWER,
     "tts": SPEECH_ANSWER,
+    "continuation": SPEECH_ANSWER,
+    "s2t": TEXT_CHAIN,
     "s2s": CHAIN,
     "t2s": CHAIN,
+    "s2st": CHAIN,
 }
 """The form of each task's answer."""
 
-CHAINS = frozenset({"s2s", "t2s"})
-"""Tasks that decode freely unless told otherwise: whether the form comes out is worth knowing."""
+CHAINS = frozenset({"s2s", "t2s", "s2st"})
+"""Tasks whose answer is text and speech by turns. They decode freely unless told otherwise: whether
+the form comes out is worth knowing."""
 
 DEFAULT_MAX_TOKENS = 1000
 

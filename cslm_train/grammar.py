@@ -44,8 +44,17 @@ SPEECH_ANSWER: Rules = {
 }
 """`<sosp>` units `<eosp>` `<|end|>`"""
 
+TEXT_CHAIN: Rules = {
+    START: {QUESTION: "asked", TEXT: "answer"},
+    "asked": {TEXT: "question"},
+    "question": {TEXT: "question", ANSWER: "answering"},
+    "answering": {TEXT: "answer"},
+    "answer": {TEXT: "answer", END: DONE},
+}
+"""`<|question|>` text `<|answer|>`, which training may leave out, then text `<|end|>`"""
+
 CHAIN: Rules = {
-    START: {QUESTION: "asked"},
+    START: {QUESTION: "asked", TEXT: "answer"},
     "asked": {TEXT: "question"},
     "question": {TEXT: "question", ANSWER: "answering"},
     "answering": {TEXT: "answer"},
@@ -54,7 +63,8 @@ CHAIN: Rules = {
     "units": {UNITS: "units", SPEECH_END: "spoken"},
     "spoken": {TEXT: "answer", END: DONE},
 }
-"""`<|question|>` text `<|answer|>`, then text `<sosp>` units `<eosp>` once or more, `<|end|>`"""
+"""`<|question|>` text `<|answer|>`, which training may leave out, then text `<sosp>` units `<eosp>`
+once or more, `<|end|>`"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from cslm_train.generate import CHAINS, RULES, chunks
 from cslm_train.grammar import Grammar
 from cslm_train.model import LoadedRun
 
-GENERATED = ("asr", "tts", "mt", "s2s", "t2s")
+GENERATED = ("asr", "tts", "mt", "st", "s2st", "s2s", "s2t", "t2s")
 """Tasks that are answered and scored; of the others the loss alone is measured."""
 
 
@@ -135,29 +135,28 @@ def score(
             )
         }
     off_target = sum(scores.is_off_target(text, target) for text in found) / len(found)
-    if task == "mt":
-        return {
-            "chrf": scores.chrf(expected, found),
-            "bleu": scores.bleu(expected, found, target),
-            "off_target": off_target,
-        }
-    questions = [a.question for a in references], [a.question for a in answers]
-    return {
-        "well_formed": sum(a.well_formed for a in answers) / len(answers),
+    measures: dict[str, float | None] = {
         "off_target": off_target,
-        f"question_{scores.error_measure(source)}": scores.text_error_rate(*questions, source),
         "chrf": scores.chrf(expected, found),
     }
+    if task in ("mt", "st", "s2st"):
+        measures["bleu"] = scores.bleu(expected, found, target)
+    if task in ("mt", "st"):
+        return measures
+    questions = [a.question for a in references], [a.question for a in answers]
+    measures[f"question_{scores.error_measure(source)}"] = scores.text_error_rate(
+        *questions, source
+    )
+    if task in CHAINS:
+        measures["well_formed"] = sum(a.well_formed for a in answers) / len(answers)
+    return measures
 
 
 def _content(task: str, answer: Answer) -> Any:
     """What a prediction is compared by, as JSON."""
     if task == "tts":
         return answer.units.tolist()
-    if task in CHAINS:
-        return {
-            "question": answer.question,
-            "answer": answer.text,
-            "units": answer.units.tolist(),
-        }
+    if task in CHAINS or task == "s2t":
+        spoken = {"units": answer.units.tolist()} if task in CHAINS else {}
+        return {"question": answer.question, "answer": answer.text, **spoken}
     return answer.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -23,11 +24,15 @@ from cslm_data.languages import check_language
 from cslm_data.query import run_query
 from cslm_data.records import Segment, Units
 from cslm_data.samples import compile_prompt
+from cslm_data.templates import Prompts
 from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace
 from cslm_train.run_folder import RunInfo
 
 log = logging.getLogger(__name__)
+
+AnswerForm = Literal["speech", "text"]
+"""`speech`: text and speech by turns; `text`: writing alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +57,18 @@ def pose(
     utterance: str | None = None,
     language: str | None = None,
     answer_language: str | None = None,
+    answer_form: AnswerForm | None = None,
     seed: int = 0,
+    prompts: Prompts | None = None,
 ) -> Question:
-    """The question for `asr`, `tts`, `mt` or `chat`, from one of text, audio file, utterance id.
+    """The question for one of TASKS, from one of text, audio file, utterance id.
 
-    Raises UsageError for too many or too few of those, and for a language that is unknown or
-    missing; MissingArtefactError or TokenizerMismatchError without the run's speech tokenizer.
+    `answer_form` is of `chat` alone, and `speech` unless told otherwise. `prompts` are a team's own
+    wordings. Raises UsageError for what the task does not take or lacks, and for a language that is
+    unknown or missing; MissingArtefactError or TokenizerMismatchError without the run's speech
+    tokenizer.
     """
-    given = {"--audio": audio, "--utt": utterance, "--text": text}
-    named = [option for option, value in given.items() if value is not None]
-    takes = _TAKES.get(task)
-    if takes is None:
-        raise UsageError(f"no task {task!r} to generate; there are {', '.join(_TAKES)}")
-    if len(named) != 1 or named[0] not in takes:
-        got = " and ".join(named) or "none of them"
-        raise UsageError(f"{task} takes one of {', '.join(takes)}; given: {got}")
+    _check_given(task, {"--audio": audio, "--utt": utterance, "--text": text}, answer_form)
     for option, code in (("--lang", language), ("--answer-lang", answer_language)):
         if code is not None:
             check_language(code, where=option)
@@ -81,15 +83,19 @@ def pose(
     language = language or _only(info.languages, "--lang")
     if answer_language is None:
         others = tuple(code for code in info.languages if code != language)
-        answer_language = _only(others, "--answer-lang") if task == "mt" else language
-    for code in (language, answer_language):
+        answer_language = _only(others, "--answer-lang") if task in _TRANSLATIONS else language
+    name = task
+    if task == "chat":
+        written = answer_form == "text"
+        name = ("instruct" if written else "t2s") if text else ("s2t" if written else "s2s")
+    _check_answer_language(name, language, answer_language)
+    for code in dict.fromkeys((language, answer_language)):
         if code not in info.languages:
             log.warning(
                 "%s was trained on %s, not on %s", info.run, ", ".join(info.languages), code
             )
     if task == "chat" and info.stage == "pretrain":
         log.warning("%s was not taught to chat; train the second stage: cslm-train run", info.run)
-    name = ("s2s" if text is None else "t2s") if task == "chat" else task
     key = text or content_id([] if units is None else units.tolist())
     return Question(
         task=name,
@@ -103,20 +109,59 @@ def pose(
             units=units,
             seed=seed,
             sample_hash=md5_key(key),
+            prompts=prompts,
         ),
         key=key,
     )
 
 
+_SPOKEN = ("--audio", "--utt")
 _TAKES = {
-    "asr": ("--audio", "--utt"),
+    "asr": _SPOKEN,
     "tts": ("--text",),
     "mt": ("--text",),
-    "chat": ("--audio", "--utt", "--text"),
+    "st": _SPOKEN,
+    "s2st": _SPOKEN,
+    "continuation": _SPOKEN,
+    "chat": (*_SPOKEN, "--text"),
 }
 
 TASKS = tuple(_TAKES)
 """What can be asked of `pose`."""
+
+_TRANSLATIONS = ("mt", "st", "s2st")
+_OTHERWISE = {
+    "asr": "to write a translation of speech: st",
+    "tts": "to translate a text: mt",
+    "continuation": "to speak a translation of speech: s2st",
+    "instruct": "a typed question that is answered in writing is passed on as it is: say in --text "
+    "which language you want",
+}
+"""Tasks that answer in the language they are asked in, and what to do for another."""
+
+
+def _check_given(task: str, given: dict[str, str | None], answer_form: AnswerForm | None) -> None:
+    """Raise UsageError unless a task is given one of what it takes, and no more."""
+    takes = _TAKES.get(task)
+    if takes is None:
+        raise UsageError(f"no task {task!r} to generate; there are {', '.join(_TAKES)}")
+    named = [option for option, value in given.items() if value is not None]
+    if len(named) != 1 or named[0] not in takes:
+        got = " and ".join(named) or "none of them"
+        raise UsageError(f"{task} takes one of {', '.join(takes)}; given: {got}")
+    if answer_form is not None and task != "chat":
+        raise UsageError(f"--answer is of chat: what {task} answers with is settled by its name")
+
+
+def _check_answer_language(task: str, language: str, answer_language: str) -> None:
+    same = language == answer_language
+    if task in _TRANSLATIONS and same:
+        raise UsageError(f"--answer-lang: {task} is into another language than {language}")
+    if task in _OTHERWISE and not same:
+        raise UsageError(
+            f"--answer-lang: {task} answers in {language}, not in {answer_language}; "
+            f"{_OTHERWISE[task]}"
+        )
 
 
 def _only(languages: tuple[str, ...], option: str) -> str:

@@ -11,8 +11,9 @@ from cslm_train.run_folder import checkpoint_steps
 LAST_FIRST = ("sft", "pretrain")
 """The stages from the last on; a run of a stage is named after it unless told otherwise."""
 
-TEACHES = {"chat": LAST_FIRST}
-"""Where to look for a run that was taught to generate a task: `asr`, `tts`, `mt` in pretrain."""
+TEACHES = {"chat": LAST_FIRST, "s2st": LAST_FIRST}
+"""Where to look for a run that was taught to generate a task: the chains of modality in sft, all
+others in pretrain."""
 
 
 def choose_run(

@@ -88,14 +88,15 @@ def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
 
 # --- the chain of modality -------------------------------------------------------------------
 
-_CHAIN = re.compile(r"QtA(tSuE)+\.")
+_CHAIN = re.compile(r"(QtA)?(tSuE)+\.")
 _LETTERS = {QUESTION: "Q", ANSWER: "A", SPEECH_START: "S", SPEECH_END: "E"}
 
 
 def is_well_formed_chain(pieces: Sequence[Piece], *, end: Mark = OWN.end) -> bool:
     """Whether an answer is a closed question, then text and speech by turns, none empty, and ends.
 
-    `<|question|>` text `<|answer|>` ( text `<sosp>` units `<eosp>` )+ and the token that ends it.
+    ( `<|question|>` text `<|answer|>` )? ( text `<sosp>` units `<eosp>` )+ and the token that ends
+    it: training may leave the question out.
     """
     return _CHAIN.fullmatch("".join(_letter(piece, end) for piece in pieces)) is not None
 

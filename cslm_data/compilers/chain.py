@@ -55,6 +55,7 @@ def compile_s2st(
         answer_language=target.language,
         units=units_of(source),
         seed=options.prompts_seed,
+        prompts=options.prompts,
         sample_hash=sample_hash,
     )
     known = source.text is not None and bool(source.text.strip())
@@ -79,6 +80,7 @@ def _compile_dialogue(
             text=None if spoken else text_of(question),
             units=units_of(question) if spoken else None,
             seed=options.prompts_seed,
+            prompts=options.prompts,
             sample_hash=sample_hash,
             history=segments,
         )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from cslm_data.compilers.turns import speech_segment, text_segment
 from cslm_data.errors import UsageError
 from cslm_data.records import Segment, Units
-from cslm_data.templates import choose_wording, fill_wording
+from cslm_data.templates import Prompts, choose_wording, fill_wording
 
 SPOKEN_PROMPTS = frozenset({"asr", "st", "s2st", "continuation", "s2s", "s2t"})
 TYPED_PROMPTS = frozenset({"tts", "mt", "instruct", "t2s"})
@@ -23,7 +23,8 @@ CHATS = frozenset({"s2s", "s2t", "t2s"})
 def prompt_kind(task: str, language: str, answer_language: str | None) -> str | None:
     """Which wordings a task takes; None: the user's words alone."""
     if task in CHATS:
-        return "chat" if answer_language in (None, language) else "chat_cross"
+        kind = "chat_text" if task == "s2t" else "chat"
+        return kind if answer_language in (None, language) else f"{kind}_cross"
     return None if task == "instruct" else task
 
 
@@ -37,12 +38,13 @@ def compile_prompt(
     seed: int = 0,
     sample_hash: int = 0,
     history: Sequence[Segment] = (),
+    prompts: Prompts | None = None,
 ) -> tuple[Segment, ...]:
     """The dialogue up to the answer that is asked for: the history, then the user's turn.
 
     A model answers `framing.frame_prompt` of it. Tasks of SPOKEN_PROMPTS take `units`, the others
     `text`; translations need an `answer_language`. `history` is what was said before, answers and a
-    system turn included. Raises UsageError when what the task needs is missing.
+    system turn included; `prompts` are a team's own wordings. Raises UsageError when what the task needs is missing.
     """
     spoken = task in SPOKEN_PROMPTS
     if not spoken and task not in TYPED_PROMPTS:
@@ -59,10 +61,11 @@ def compile_prompt(
         return (*history, text_segment(text or "", language=language, role="user"))
     turn = fill_wording(
         kind,
-        choose_wording(kind, language, seed=seed, sample_hash=sample_hash),
+        choose_wording(kind, language, seed=seed, sample_hash=sample_hash, prompts=prompts),
         language=language,
         answer_language=answer_language,
         text=None if spoken else text,
         units=units if spoken else None,
+        prompts=prompts,
     )
     return (*history, *turn)

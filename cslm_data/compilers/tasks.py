@@ -34,6 +34,7 @@ def compile_asr(
         language=turn.language,
         units=units_of(turn),
         seed=options.prompts_seed,
+        prompts=options.prompts,
         sample_hash=sample_hash,
     )
     return (*prompt, text_segment(text_of(turn), language=turn.language))
@@ -49,6 +50,7 @@ def compile_tts(
         language=turn.language,
         text=text_of(turn),
         seed=options.prompts_seed,
+        prompts=options.prompts,
         sample_hash=sample_hash,
     )
     return (*prompt, speech_segment(units_of(turn), language=turn.language))
@@ -65,6 +67,7 @@ def compile_mt(
         answer_language=target.language,
         text=text_of(source),
         seed=options.prompts_seed,
+        prompts=options.prompts,
         sample_hash=sample_hash,
     )
     return (*prompt, text_segment(text_of(target), language=target.language))
@@ -81,6 +84,7 @@ def compile_st(
         answer_language=target.language,
         units=units_of(source),
         seed=options.prompts_seed,
+        prompts=options.prompts,
         sample_hash=sample_hash,
     )
     return (*prompt, text_segment(text_of(target), language=target.language))
@@ -102,6 +106,7 @@ def compile_continuation(
         language=turn.language,
         units=units[:cut],
         seed=options.prompts_seed,
+        prompts=options.prompts,
         sample_hash=sample_hash,
     )
     return (*prompt, speech_segment(units[cut:], language=turn.language))

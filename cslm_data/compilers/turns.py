@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cslm_data.errors import UsageError
 from cslm_data.interleave import DEFAULT_CHUNK_WORDS, DEFAULT_RATIO, InterleaveMode
 from cslm_data.records import Part, Role, Segment, Units, Word
+from cslm_data.wordings import Prompts
 
 
 class CompileError(ValueError):
@@ -46,6 +47,8 @@ class CompileOptions:
 
     prompts_seed: int = 0
     """Which wording a sample gets."""
+    prompts: Prompts | None = None
+    """A team's own wordings; None: the shipped ones."""
     frame_rate_hz: float = 50.0
     """Frames per second, of which the durations of units are made."""
     interleave: InterleaveMode = "chunk"

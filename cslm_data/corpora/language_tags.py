@@ -6,7 +6,7 @@ import functools
 
 from cslm_data.languages import known_language, language_name
 
-_MORE_NAMES = {"mandarin": "zh", "polish": "pl", "cantonese": "yue", "castilian": "es"}
+_MORE_NAMES = {"mandarin": "zh", "castilian": "es"}
 """Names that corpora use beside those of manifests/prompts/languages.yaml."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ def gather(source: MixSource, to: Gathering, advance: Callable[[float], None]) -
     Where they are not, the connection has `token_counts`, `sentence_splits` and the macros. Raises
     UsageError for a `where` or `order_by` that is none.
     """
-    costs = prompt_costs(source, to.tokenizer, to.recipe)
+    costs = prompt_costs(source, to.tokenizer, to.recipe, to.options.prompts)
     path = candidates_path(source, to)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,8 +141,8 @@ def _identity(source: MixSource, to: Gathering) -> str:
             "tokenizer_id": to.tokenizer_id,
             "text_tokenizer_id": to.tokenizer.text_tokenizer_id,
             "template_version": to.tokenizer.framing.template_version,
-            "options": repr(to.options),
-            "prompts_id": prompts_id(),
+            "options": repr(replace(to.options, prompts=None)),
+            "prompts_id": prompts_id(to.options.prompts),
         }
     )
 
@@ -250,7 +250,7 @@ def _compile_batch(
         problem = refused.get(place)
         tokens, num_units, num_bytes = 0, 0, 0
         if problem is None:
-            choice = wording_choice(source, ids, seed=to.options.prompts_seed)
+            choice = wording_choice(source, ids, to.options)
             tokens = next(totals) - costs.wordings[choice]
             document, units = encode_sample(next(compiled))
             num_units = 0 if units is None else len(units)

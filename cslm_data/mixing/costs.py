@@ -21,10 +21,11 @@ from cslm_data.samples import (
 )
 from cslm_data.shards import encode_sample
 from cslm_data.templates import (
+    Prompts,
     choose_system,
     choose_wording,
     literals,
-    num_systems,
+    num_system_prompts,
     system_segments,
     wordings,
 )
@@ -80,7 +81,9 @@ class DialogueCosts:
     num_bytes: int
 
 
-def prompt_costs(source: MixSource, tokenizer: TextTokenizer, recipe: Recipe) -> PromptCosts:
+def prompt_costs(
+    source: MixSource, tokenizer: TextTokenizer, recipe: Recipe, prompts: Prompts | None
+) -> PromptCosts:
     """Count every wording and system prompt of a source."""
     kind = source.prompt_kind
     seed = recipe.prompts_seed
@@ -94,17 +97,18 @@ def prompt_costs(source: MixSource, tokenizer: TextTokenizer, recipe: Recipe) ->
                         choice,
                         language=source.language,
                         answer_language=source.answer_language,
+                        prompts=prompts,
                     )
                 )
             )
-            for choice in range(len(wordings(kind, source.language)))
+            for choice in range(len(wordings(kind, source.language, prompts=prompts)))
         ]
     systems: list[int] = []
     if recipe.system_prompts and source.task in WITH_SYSTEM:
         asked = _segment("user", source.language)
         plain = _count([asked], tokenizer)
-        for choice in range(num_systems(source.language)):
-            segments = system_segments(source.language, choice=choice)
+        for choice in range(num_system_prompts(source.language, prompts=prompts)):
+            segments = system_segments(source.language, choice=choice, prompts=prompts)
             systems.append(_count([*segments, asked], tokenizer) - plain)
     return PromptCosts(
         wordings=tuple(added),
@@ -132,7 +136,7 @@ def fixed_costs(
         turns.append(SourceTurn(role="assistant", language=source.answer_language, text=_TEXT))
     sample = compile_sample(source.task, source.languages, turns, [_TEXT], epoch=0, options=options)
     [total] = count_tokens([sample], tokenizer.encode_batch, tokenizer.framing)
-    choice = wording_choice(source, [_TEXT], seed=options.prompts_seed)
+    choice = wording_choice(source, [_TEXT], options)
     said = len(turns) * sum(tokenizer.count_batch([_TEXT]))
     return FixedCosts(
         tokens=total - said - (0 if units is None else 1) - costs.wordings[choice],
@@ -172,26 +176,37 @@ def dialogue_costs(source: MixSource, tokenizer: TextTokenizer) -> DialogueCosts
     )
 
 
-def wording_choice(source: MixSource, source_ids: Sequence[str], *, seed: int) -> int:
+def wording_choice(source: MixSource, source_ids: Sequence[str], options: CompileOptions) -> int:
     """Which wording the sample of a source row gets in its first epoch."""
     if source.prompt_kind is None:
         return 0
-    hashed = source_hash(source.task, source.languages, source_ids)
-    return choose_wording(source.prompt_kind, source.language, seed=seed, sample_hash=hashed)
+    return choose_wording(
+        source.prompt_kind,
+        source.language,
+        seed=options.prompts_seed,
+        sample_hash=source_hash(source.task, source.languages, source_ids),
+        prompts=options.prompts,
+    )
 
 
-def with_system(sample: Sample, source_ids: Sequence[str], epoch: int, recipe: Recipe) -> Sample:
+def with_system(
+    sample: Sample, source_ids: Sequence[str], epoch: int, *, share: float, options: CompileOptions
+) -> Sample:
     """The sample with the system prompt that it gets, if any."""
-    if not recipe.system_prompts or sample.task not in WITH_SYSTEM:
+    if not share or sample.task not in WITH_SYSTEM:
         return sample
     language = sample.languages.split("-")[0]
     hashed = epoch_hash(source_hash(sample.task, sample.languages, source_ids), epoch)
     choice = choose_system(
-        language, seed=recipe.prompts_seed, sample_hash=hashed, share=recipe.system_prompts
+        language,
+        seed=options.prompts_seed,
+        sample_hash=hashed,
+        share=share,
+        prompts=options.prompts,
     )
     if choice is None:
         return sample
-    segments = system_segments(language, choice=choice)
+    segments = system_segments(language, choice=choice, prompts=options.prompts)
     return sample.with_segments((*segments, *sample.segments))
 
 

@@ -25,7 +25,6 @@ from cslm_data.errors import CslmError
 from cslm_data.keys import file_sha256
 from cslm_data.mixing.candidates import Pool
 from cslm_data.mixing.costs import with_system
-from cslm_data.mixing.recipes import Recipe
 from cslm_data.mixing.rows import read_turns
 from cslm_data.mixing.sources import COUNTED_IN_SQL, MixSource
 from cslm_data.progress import progress
@@ -71,7 +70,8 @@ class ShardWriting:
 
     rows: Path
     shards: Path
-    recipe: Recipe
+    system_share: float
+    """Of the samples, that get a system prompt."""
     options: CompileOptions
     tokenizer_id: str
     num_units: int
@@ -372,7 +372,9 @@ def _samples(rows: pq.ParquetFile, part: ShardPart, writing: ShardWriting) -> It
             sample = compile_sample(
                 task, languages, turns, ids, epoch=epoch, options=writing.options
             )
-            yield with_system(sample, ids, epoch, writing.recipe)
+            yield with_system(
+                sample, ids, epoch, share=writing.system_share, options=writing.options
+            )
 
 
 def _finished_entry(shard: Path) -> ShardEntry:

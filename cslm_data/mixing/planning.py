@@ -32,7 +32,7 @@ from cslm_data.records import SPLITS, Reject
 from cslm_data.reject_files import open_rejects
 from cslm_data.samples import CompileOptions
 from cslm_data.storage import units_folder
-from cslm_data.templates import all_literals
+from cslm_data.templates import all_literals, load_prompts
 from cslm_data.text_tokenizer import TextTokenizer, get_text_tokenizer
 from cslm_data.workspace import Workspace
 
@@ -91,11 +91,16 @@ def plan_mix(
     if not sources:
         raise NoDataError("the recipe has no source for these languages; see its languages, only")
     speech = _choose_tokenizer(connection, sources, options.tokenizer)
+    prompts = None if options.prompts is None else load_prompts(options.prompts)
     text = get_text_tokenizer(
-        workspace, options.text_tokenizer, connection, prompts=all_literals(list(languages))
+        workspace,
+        options.text_tokenizer,
+        connection,
+        prompts=all_literals(list(languages), prompts=prompts),
     )
     compile_options = CompileOptions(
         prompts_seed=rules.prompts_seed,
+        prompts=prompts,
         frame_rate_hz=speech.frame_rate_hz,
         interleave=rules.interleave,
         chunk_words=rules.chunk_words,

@@ -86,6 +86,7 @@ def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
         (["evaluate", "--stage", "sft"], "train it with: cslm-train run --stage sft"),
         (["generate", "asr", "--audio", "x.wav"], "no trained model yet"),
         (["generate", "asr", "--run", "nope", "--audio", "x.wav"], "nope: no such run"),
+        (["generate", "asr", "--utt", "u", "--prompts", "no"], "no: no such folder of prompts"),
         (["run"], "no finished mix here; run: cslm-data build-mix"),
         (["run", "--mix", "pretrain"], "--mix is of one stage: name it with --stage"),
         (["run", "--set", "model.size=3"], "model.size: no such field"),
@@ -138,6 +139,11 @@ def test_a_model_is_trained_asked_and_measured_from_the_command_line(built: Work
 
     wrong = cslm_train("generate", "asr", "--text", "hi", workspace=where)
     assert "asr takes one of --audio, --utt; given: --text" in wrong.stderr
+    form = cslm_train("generate", "st", "--utt", "u0", "--answer", "text", workspace=where)
+    assert "--answer is of chat" in form.stderr
+    goes_on = cslm_train("generate", "continuation", "--utt", "u1", "--json", workspace=where)
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert {json.loads(line).get("part", "sa") for line in goes_on.stdout.splitlines()} == {"sa"}
     unknown = cslm_train("generate", "tts", "--text", "hi", "--lang", "xx", workspace=where)
     assert "--lang: unknown language code 'xx'" in unknown.stderr
     assert (wrong.returncode, unknown.returncode) == (2, 2)

@@ -345,7 +345,7 @@ def test_prompts_need_what_the_task_needs():
 
 
 def test_chats_across_languages_take_wordings_that_name_the_language():
-    for task in ("s2s", "s2t", "t2s"):
-        assert prompt_kind(task, "en", "en") == prompt_kind(task, "en", None) == "chat"
-        assert prompt_kind(task, "en", "zh") == "chat_cross"
+    for task, kind in (("s2s", "chat"), ("s2t", "chat_text"), ("t2s", "chat")):
+        assert prompt_kind(task, "en", "en") == prompt_kind(task, "en", None) == kind
+        assert prompt_kind(task, "en", "zh") == f"{kind}_cross"
     assert prompt_kind("s2st", "en", "zh") == "s2st" and prompt_kind("instruct", "en", "en") is None

@@ -38,4 +38,6 @@ def test_languages_are_called_by_their_name_in_the_language_that_speaks():
     assert language_name("zh", spoken="en") == "Chinese"
     assert language_name("en", spoken="zh") == "英语"
     assert language_name("en", spoken="fi") == "English"
-    assert language_name("fi", spoken="zh") == "fi"
+    assert language_name("no", spoken="de") == "Norwegisch"
+    assert language_name("fo", spoken="zh") == "fo"
+    assert language_name("zh", spoken="fi", names={"en": {"zh": "Mandarin"}}) == "Mandarin"

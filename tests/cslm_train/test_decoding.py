@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cslm_data.errors import UsageError
 from cslm_data.framing import BOS, END, QUESTION, SPEECH_START
 from cslm_data.keys import keyed_rng
 from cslm_train.decoding import Prompt, Sampling, _choose, decode_batch, room, stream
-from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, Grammar
+from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar
 from cslm_train.model import LoadedRun, load_run
 
 
@@ -123,7 +124,13 @@ def test_decoding_stops_at_the_end_at_the_limit_and_where_the_model_ends(run: Lo
 def test_a_grammar_holds_every_answer_to_its_form(run: LoadedRun) -> None:
     vocabulary = run.vocabulary
     warm = Sampling(temperature=3.0, seed=4)
-    for rules in (TEXT_ANSWER, SPEECH_ANSWER, CHAIN):
+    forms = [
+        (TEXT_ANSWER, {"text"}),
+        (SPEECH_ANSWER, {"control", "units"}),
+        (TEXT_CHAIN, {"text", "control"}),
+        (CHAIN, {"text", "control", "units"}),
+    ]
+    for rules, allowed in forms:
         grammar = Grammar(vocabulary, rules)
         prompts = [
             Prompt(key=p.key, ids=p.ids, max_tokens=100, grammar=grammar)
@@ -133,7 +140,7 @@ def test_a_grammar_holds_every_answer_to_its_form(run: LoadedRun) -> None:
         assert all(grammar.accepts(list(a.ids)) for a in answers if a.stop == "end")
         for answer in answers:
             kinds = {vocabulary.kind(token) for token in answer.ids[:-1]}
-            assert rules is CHAIN or kinds <= {"text"} or kinds <= {"control", "units"}
+            assert kinds <= allowed
     free = [Prompt(key=p.key, ids=p.ids, max_tokens=60) for p in make_prompts(run, 6)]
     answers = decode_batch(run, free, sampling=warm)
     assert not all(Grammar(vocabulary, CHAIN).accepts(list(a.ids)) for a in answers)
@@ -152,25 +159,30 @@ def test_answers_of_one_batch_may_follow_different_grammars(run: LoadedRun) -> N
     assert together[1].ids[0] == run.vocabulary.control_id(SPEECH_START)
 
 
-def test_a_chain_needs_its_question_its_text_and_its_speech(run: LoadedRun) -> None:
-    vocabulary = run.vocabulary
-    chain = Grammar(vocabulary, CHAIN)
+def ids_of(run: LoadedRun, *names: str) -> list[int]:
+    """Controls by name, a token of text, a unit."""
+    table = {"text": 65, "units": run.vocabulary.unit_id(3)}
+    return [table.get(name) or run.vocabulary.control_id(name) for name in names]
 
-    def ids(*names: str) -> list[int]:
-        table = {"text": 65, "units": vocabulary.unit_id(3)}
-        return [table.get(name) or vocabulary.control_id(name) for name in names]
 
+def test_a_chain_needs_its_text_and_its_speech_and_may_have_its_question(run: LoadedRun) -> None:
+    chain = Grammar(run.vocabulary, CHAIN)
+    ids = functools.partial(ids_of, run)
     question = (QUESTION, "text", "<|answer|>")
     spoken = ("text", "text", "<sosp>", "units", "<eosp>")
     assert chain.accepts(ids(*question, *spoken, END))
     assert chain.accepts(ids(*question, *spoken, *spoken, END))
+    assert chain.accepts(ids(*spoken, END))
+    assert chain.accepts(ids(*spoken, *spoken, END))
     for broken in (
         (*question, END),
         (*question, "text", END),
         (*question, *spoken),
         (*question, *spoken, "text", END),
         (*question, *spoken[1:-1], END),
-        (*spoken, END),
+        ("<|answer|>", *spoken, END),
+        (*spoken, *question, *spoken, END),
+        (END,),
         (QUESTION, "<|answer|>", *spoken, END),
         (*question, "<sosp>", "units", "<eosp>", END),
         (*question, "text", "<sosp>", "<eosp>", END),
@@ -186,3 +198,20 @@ def test_a_chain_needs_its_question_its_text_and_its_speech(run: LoadedRun) -> N
 def test_impossible_sampling_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r"must be"):
         Sampling(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_written_answer_is_text_and_may_have_its_question(run: LoadedRun) -> None:
+    written = Grammar(run.vocabulary, TEXT_CHAIN)
+    question = (QUESTION, "text", "text", "<|answer|>")
+    assert written.accepts(ids_of(run, *question, "text", END))
+    assert written.accepts(ids_of(run, "text", "text", END))
+    for broken in (
+        (*question, END),
+        (QUESTION, "<|answer|>", "text", END),
+        (*question, "text"),
+        (*question, "text", *question, "text", END),
+        ("text", "<|answer|>", "text", END),
+        (*question, "text", "<sosp>", "units", "<eosp>", END),
+        ("<sosp>", "units", "<eosp>", END),
+    ):
+        assert not written.accepts(ids_of(run, *broken))

@@ -120,6 +120,8 @@ QUESTION, TEXT, SPEECH = ("tq", "who?"), ("ta", "me"), ("sa", [1, 2])
 def test_a_chain_of_the_training_data_is_well_formed() -> None:
     assert is_well_formed_chain(chain(QUESTION, TEXT, SPEECH))
     assert is_well_formed_chain(chain(QUESTION, TEXT, SPEECH, TEXT, SPEECH))
+    # Of a recipe that leaves the text of the question out.
+    assert is_well_formed_chain(chain(TEXT, SPEECH, TEXT, SPEECH))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,9 @@ def test_a_chain_of_the_training_data_is_well_formed() -> None:
     [
         (),
         (QUESTION,),
-        (TEXT, SPEECH),
+        (TEXT,),
+        (SPEECH, TEXT),
+        (TEXT, QUESTION, TEXT, SPEECH),
         (QUESTION, TEXT),
         (QUESTION, SPEECH),
         (QUESTION, SPEECH, TEXT),
