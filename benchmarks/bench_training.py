@@ -142,7 +142,7 @@ def main() -> None:
         budget = options.steps * config.data.pack_length
         samples: list[dict[str, list[int]]] = []
         for sample in iter_samples(mix.folder, "train"):
-            ids, trained = vocabulary.encode(frame(sample.segments))
+            ids, trained = vocabulary.encode(frame(sample.segments, vocabulary.framing))
             if budget < len(ids):
                 break
             budget -= len(ids)

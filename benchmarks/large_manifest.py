@@ -115,7 +115,7 @@ def _csv_line(row: Row) -> str:
 def _rows(num_rows: int, audio: list[str], seed: int = 0) -> Iterator[Row]:
     """English and Mandarin in turn."""
     rng = np.random.default_rng(seed)
-    phrases = {"en": _english(rng), "zh": _mandarin(rng)}
+    phrases = {"en": english_phrases(rng), "zh": mandarin_phrases(rng)}
     repeated = {
         language: [
             _sentence(language, picked, phrases[language]) for picked in _pick(rng, NUM_REPEATED)
@@ -171,12 +171,12 @@ def _otherwise(text: str, number: int) -> str:
     return text.upper() if kind == 1 else text.rstrip(".。") + " !"
 
 
-def _english(rng: np.random.Generator) -> list[str]:
+def english_phrases(rng: np.random.Generator) -> list[str]:
     words = _WORDS.split()
     lengths = rng.integers(1, 4, 6000)
     return [" ".join(rng.choice(words, length)) for length in lengths]
 
 
-def _mandarin(rng: np.random.Generator) -> list[str]:
+def mandarin_phrases(rng: np.random.Generator) -> list[str]:
     lengths = rng.integers(2, 6, 6000)
     return ["".join(rng.choice(list(_SIGNS), length)) for length in lengths]

@@ -5,29 +5,28 @@ from __future__ import annotations
 import itertools
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from cslm_cli import (
+    aligning,
     auditing,
     converters,
     curation,
     exports,
     listen,
     measuring,
+    mixes,
     quality,
     shell,
     tables,
     tokenizers,
     units,
 )
-from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
+from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
 
 from cslm_data.errors import UsageError
 from cslm_data.plain_text import visible
-
-if TYPE_CHECKING:
-    from cslm_data.shards import MixInfo
 
 app = shell.make_app("From raw speech, text and translations to units, audited mixes and shards.")
 
@@ -171,80 +170,14 @@ def ingest(
 tokenizers.register(app)
 units.register(app)
 measuring.register(app)
+aligning.register(app)
 quality.register(app)
 listen.register(app)
 converters.register(app)
 exports.register(app)
 auditing.register(app)
 curation.register(app)
-
-
-@app.command("build-mix")
-def build_mix(
-    langs: Annotated[str, typer.Option("--langs", help="Languages, e.g. en,zh.")],
-    workspace: WorkspaceOption = None,
-    stage: Annotated[StageName, typer.Option(help="Alignment stage.")] = StageName.PRETRAIN,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Recipe YAML. Default: the stage's own.", show_default=False)
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the mix. Default: the stage.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Speech tokenizer, by name or id.")] = None,
-    text_tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            help="Text tokenizer (a Hugging Face directory). Default: the workspace's own."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the order.")] = None,
-    shard_mb: Annotated[
-        float, typer.Option(min=0.01, help="Size of a shard, in megabytes.")
-    ] = 256.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace this mix.")] = False,
-    max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
-    json: JsonOption = False,
-) -> None:
-    """Select samples to the recipe's token shares and write them as WebDataset shards."""
-    from cslm_data.mix import build_mix as run_build_mix
-
-    summary = run_build_mix(
-        shell.workspace_of(workspace),
-        languages=shell.languages_of(langs),
-        stage=stage.value,
-        recipe=recipe,
-        name=name,
-        tokenizer=tokenizer,
-        text_tokenizer=text_tokenizer,
-        seed=seed,
-        shard_bytes=int(shard_mb * 1e6),
-        overwrite=overwrite,
-    )
-    if json:
-        tables.print_json(summary)
-    else:
-        _print_mix(summary.info, summary.reject_reasons, already_built=summary.already_built)
-    counts = summary.info.counts
-    # What a person moved out is no surprise.
-    surprising = counts["rejected"] - summary.reject_reasons.get("excluded", 0)
-    shell.check_reject_rate(
-        surprising, counts["candidates"], max_reject_rate, f"build-mix {summary.info.name}"
-    )
-
-
-def _print_mix(info: MixInfo, reasons: dict[str, int], *, already_built: bool) -> None:
-    columns = "split task languages requested_share realised_share requested_tokens "
-    columns += "realised_tokens num_samples available_tokens epochs note"
-    tables.print_table(
-        ["split", "task", "langs", "asked", "got", "tokens asked", "tokens got"]
-        + ["samples", "available", "epochs", "note"],
-        [[row[name] for name in columns.split()] for row in info.realised],
-        title=f"mix {info.name} ({info.mix_id}){': already built' if already_built else ''}",
-    )
-    counts = info.counts
-    typer.echo(
-        f"{counts['candidates']} candidates = {counts['selected']} selected + "
-        f"{counts['not_selected']} not selected + {counts['rejected']} rejected {reasons or ''}; "
-        f"{counts['samples']} samples in {len(info.entries)} shards"
-    )
+mixes.register(app)
 
 
 @app.command()
@@ -281,8 +214,8 @@ def sql(
     """Ask the workspace in SQL (DuckDB): queries alone, and of the workspace's files alone.
 
     Tables: corpora utterances bitext dialogues dialogue_turns texts tokenizers units alignments
-    measures text_languages mixes mix_samples shards rejects excluded curations batches; and
-    all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
+    best_alignments measures text_languages mixes mix_samples shards rejects excluded curations
+    batches; and all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
     """
     where = shell.workspace_of(workspace)
     output = Output.JSON if json else output

@@ -33,7 +33,8 @@ _PARTS: dict[str, tuple[str, str]] = {
     "alignment_parts": (
         "alignments/*/part-*.parquet",
         "utt_id varchar, words struct(word varchar, start_s double, end_s double, score double)[], "
-        "phones struct(phone varchar, start_s double, end_s double)[]",
+        "phones struct(phone varchar, start_s double, end_s double)[], audio_version varchar, "
+        "language varchar, text_hash ubigint, reject_reason varchar, reject_detail varchar",
     ),
     "measure_parts": (
         "measures/part-*.parquet",

@@ -57,20 +57,19 @@ def finalise_key(key: int) -> int:
     return z ^ (z >> 31)
 
 
+def mix64_added(seed: int) -> int:
+    """What `mix64` adds to a key under a seed."""
+    return (key64("seed", str(seed)) + _GOLDEN) & _MASK
+
+
 def mix64(keys_N: U64, seed: int) -> U64:
     """Pseudo-random uint64 of each key under a seed: uint64 (N,) → uint64 (N,). As SplitMix64."""
-    start = (key64("seed", str(seed)) + _GOLDEN) & _MASK
-    return finalise64(keys_N + np.uint64(start))
+    return finalise64(keys_N + np.uint64(mix64_added(seed)))
 
 
 def keyed_rng(seed: int, *parts: str) -> np.random.Generator:
     """A generator whose stream depends on the seed and the key alone."""
     return np.random.Generator(np.random.Philox(key=key64(str(seed), *parts)))
-
-
-def keyed_choice(seed: int, num_choices: int, *parts: str) -> int:
-    """A choice in `range(num_choices)` that depends on the seed and the key alone."""
-    return key64(str(seed), *parts) % num_choices
 
 
 def content_id(value: object, *, length: int = 16) -> str:

@@ -1,9 +1,10 @@
 """catalog + units + alignments → a mix. Reads all three, writes mixes/<name>/.
 
-Step 1: compile every candidate once, count its tokens, set its row aside; close the catalog.
-Step 2: choose samples to the weights of the recipe and put them in order; write mix.parquet.
-Step 3: write the shards in order; those that a killed run finished stay.
-Step 4: write mix.json and give the folder its name.
+Step 1: count every candidate in SQL, or compile it where SQL cannot; candidates/ keeps the counts.
+Step 2: share the tokens out, choose by hash thresholds, put in order by a keyed hash.
+Step 3: set the chosen rows aside in that order, with mix.parquet; close the catalog.
+Step 4: write the shards, in several processes; those that a killed run finished stay.
+Step 5: write mix.json and give the folder its name.
 
 Everything is built in mixes/.<name>.building under the identity of the plan: the same command after
 a kill goes on there, a changed plan begins anew, and an old mix stays until the new one is whole.
@@ -11,48 +12,45 @@ a kill goes on there, a changed plan begins anew, and an old mix stays until the
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from cslm_data.catalog import Connection, confine, open_catalog, read_sql, scalar
-from cslm_data.errors import (
-    AlreadyExistsError,
-    MissingArtefactError,
-    NoDataError,
-    UsageError,
-)
-from cslm_data.framing import TEMPLATE_VERSION
+from cslm_data.catalog import confine, open_catalog, scalar
+from cslm_data.errors import AlreadyExistsError, NoDataError, UsageError
 from cslm_data.keys import content_id
 from cslm_data.languages import check_language
-from cslm_data.mixing.candidates import (
-    Candidates,
-    Gathering,
-    expand_recipe,
-    gather,
+from cslm_data.mixing.files import (
+    REFUSED,
+    ROWS,
+    STAGED,
+    ShardWriting,
+    list_changes,
+    load_plan_id,
+    publish,
+    set_rows_aside,
+    shard_parts,
+    write_mix,
+    write_plan,
 )
-from cslm_data.mixing.files import REFUSED, load_plan_id, publish, write_mix
-from cslm_data.mixing.plan import plan_mix
+from cslm_data.mixing.ordering import plan_digest, put_in_order
+from cslm_data.mixing.planning import MixPlan, plan_mix, write_refused
 from cslm_data.mixing.recipes import Recipe, load_recipe, recipe_json
-from cslm_data.mixing.rows import MixSource
-from cslm_data.mixing.splits import split_sentences
-from cslm_data.progress import progress
-from cslm_data.reject_files import RejectFile, open_rejects
-from cslm_data.samples import CompileOptions
 from cslm_data.shards import MixInfo
-from cslm_data.templates import all_literals, prompts_id
-from cslm_data.text_tokenizer import TextTokenizer, get_text_tokenizer
+from cslm_data.templates import prompts_id
+from cslm_data.text_tokenizer import TextTokenizer
 from cslm_data.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
-_SPEECH_TASKS = frozenset({"asr", "tts", "s2s", "t2s"})
+DEFAULT_MEMORY_GB = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +64,77 @@ class MixSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SpeechTokenizer:
+class PlanSummary:
+    """What a mix would hold."""
+
+    realised: list[dict[str, Any]]
+    """Requested against realised tokens, a row per split, task and languages."""
+    missing: list[str]
+    """What languages lack; of the required tasks first."""
+    changes: list[dict[str, Any]]
+    """Samples that are gone, and new in their place, without the rows of `without`."""
+    counts: dict[str, int]
+    reject_reasons: dict[str, int]
+    text_tokenizer_id: str
     tokenizer_id: str
-    num_units: int
-    frame_rate_hz: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixOptions:
+    """What a mix is asked for, besides its recipe."""
+
+    languages: Sequence[str]
+    tokenizer: str | None = None
+    """Speech tokenizer of the workspace, by name or id."""
+    text_tokenizer: str | Path | None = None
+    """Text tokenizer of the workspace, or a folder."""
+    prompts: Path | None = None
+    """Folder of wordings that replace the shipped ones, file by file."""
+    allow_missing: bool = False
+    """Go on where a language has no data for a task that the recipe requires."""
+    without: Sequence[str] = ()
+    """Ids of source rows to plan without."""
+    memory_gb: float = DEFAULT_MEMORY_GB
+    """What DuckDB may take; it spills to disk beyond."""
+
+
+def plan_only(
+    workspace: Workspace,
+    options: MixOptions,
+    *,
+    stage: str = "pretrain",
+    recipe: Path | None = None,
+    output: Path | None = None,
+    seed: int | None = None,
+) -> PlanSummary:
+    """What `build_mix` would build, without building it; `output` takes its samples as Parquet.
+
+    Counts are kept for the next plan. Raises what build_mix raises.
+    """
+    rules = load_recipe(recipe, stage=stage)
+    _check_languages(options.languages)
+    with open_catalog(workspace, doing="mix-plan") as connection:
+        _limit_memory(connection, workspace, options.memory_gb)
+        changes: list[dict[str, Any]] = []
+        if options.without:
+            plan_mix(workspace, connection, rules, dataclasses.replace(options, without=()))
+            connection.execute("create or replace temp table before as from chosen")
+        plan = plan_mix(workspace, connection, rules, options)
+        if options.without:
+            changes = list_changes(connection, plan.sources)
+        if output is not None:
+            seed = rules.seed if seed is None else seed
+            put_in_order(connection, plan.sources, seed=seed, shard_bytes=DEFAULT_SHARD_BYTES)
+            write_plan(connection, plan.sources, output)
+    return PlanSummary(
+        realised=plan.realised,
+        missing=plan.missing,
+        changes=changes,
+        counts=plan.counts,
+        reject_reasons=plan.reject_reasons,
+        text_tokenizer_id=plan.text.text_tokenizer_id,
+        tokenizer_id=plan.speech.tokenizer_id,
+    )
 
 
 def build_mix(
@@ -84,141 +149,139 @@ def build_mix(
     seed: int | None = None,
     shard_bytes: int = DEFAULT_SHARD_BYTES,
     overwrite: bool = False,
+    prompts: Path | None = None,
+    allow_missing: bool = False,
+    num_workers: int | None = None,
+    engine: str = "local",
+    memory_gb: float = DEFAULT_MEMORY_GB,
 ) -> MixSummary:
     """Build the mix `mixes/<name>` (default: the stage) of a recipe for some languages.
 
-    `tokenizer` names a speech tokenizer of the workspace, `text_tokenizer` a text tokenizer of the
-    workspace or a folder. Raises UsageError, NoDataError, MissingArtefactError,
-    AlreadyExistsError, LockedError.
+    Raises UsageError, NoDataError, MissingArtefactError, AlreadyExistsError, LockedError.
     """
     rules = load_recipe(recipe, stage=stage)
     name = _check_name(name or rules.stage)
     _check_languages(languages)
     seed = rules.seed if seed is None else seed
+    options = MixOptions(
+        languages=languages,
+        tokenizer=tokenizer,
+        text_tokenizer=text_tokenizer,
+        prompts=prompts,
+        allow_missing=allow_missing,
+        memory_gb=memory_gb,
+    )
     folder, building = workspace.mixes / name, workspace.mixes / f".{name}.building"
-    sources = expand_recipe(rules, languages)
     with workspace.lock(f"mix-{name}", f"build-mix {name}"):
-        rows = building / "rows"
-        shutil.rmtree(rows, ignore_errors=True)
-        rows.mkdir(parents=True)
+        staged = building / STAGED
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
         with open_catalog(workspace, doing=f"build-mix {name}") as connection:
-            confine(connection, workspace)
-            _check_catalog(connection, languages)
-            speech = _choose_tokenizer(connection, sources, tokenizer)
-            text = get_text_tokenizer(
-                workspace, text_tokenizer, connection, prompts=all_literals(list(languages))
-            )
-            with open_rejects(building / REFUSED) as refused:
-                gathering, candidates = _gather(
-                    connection, sources, rules, speech, text, rows, refused
+            _limit_memory(connection, workspace, memory_gb)
+            plan = plan_mix(workspace, connection, rules, options)
+            write_refused(plan, connection, staged / REFUSED)
+            num_samples = put_in_order(connection, plan.sources, seed=seed, shard_bytes=shard_bytes)
+            if num_samples == 0:
+                raise NoDataError(
+                    f"mix {name}: nothing is left of {plan.counts['candidates']} candidates; see "
+                    'why: cslm-data sql "select reason, count(*) from rejects group by reason"'
                 )
-            num_untranscribed = _count_untranscribed(connection, sources)
-        _check_data(sources, candidates)
-        num_rejected = refused.reasons.total()
-        num_candidates = sum(pool.population for pool in candidates)
-        plan = plan_mix(sources, candidates, rules, seed=seed, shard_bytes=shard_bytes)
-        if len(plan) == 0:
-            raise NoDataError(
-                f"mix {name}: nothing is left of {num_rejected} candidates; see why: "
-                'cslm-data sql "select reason, count(*) from rejects group by reason"'
+            content = set_rows_aside(
+                connection,
+                plan.pools,
+                staged,
+                tokenizer_id=plan.speech.tokenizer_id,
+                num_samples=num_samples,
             )
+            order = plan_digest(connection)
+            parts = shard_parts(connection)
+            splits = plan.splits(connection)
+            num_bytes = int(scalar(connection, "select sum(num_bytes) from chosen") or 0)
+        document = _document(workspace, name, rules, seed, plan)
         identity = {
-            "languages": list(languages),
-            "seed": seed,
-            "recipe": recipe_json(rules),
-            "tokenizer_id": speech.tokenizer_id,
-            "text_tokenizer_id": text.text_tokenizer_id,
-            "template_version": TEMPLATE_VERSION,
-            "prompts_id": prompts_id(),
+            **{key: document[key] for key in _IDENTITY},
+            "prompts_id": prompts_id(plan.options.prompts),
             "shard_bytes": shard_bytes,
-            "candidates": gathering.digest.hexdigest(),
-            "plan": plan.digest(),
+            "content": content,
+            "order": order,
         }
-        mix_id = content_id(identity)
-        reasons = dict(sorted(refused.reasons.items()))
+        document = {"mix_id": content_id(identity), **document, "splits": splits}
         if folder.exists():
-            if load_plan_id(folder) == mix_id:
+            if load_plan_id(folder) == document["mix_id"]:
                 shutil.rmtree(building)
                 info = MixInfo.load(folder)
-                return MixSummary(info=info, already_built=True, reject_reasons=reasons)
+                return MixSummary(info=info, already_built=True, reject_reasons=plan.reject_reasons)
             if not overwrite:
                 shutil.rmtree(building)
                 raise AlreadyExistsError(
                     f"{folder}: another mix of this name is there; replace it with --overwrite, or "
                     "give this one a name with --name"
                 )
-        document = {
-            "mix_id": mix_id,
-            "name": name,
-            "stage": rules.stage,
-            "languages": list(languages),
-            "seed": seed,
-            "recipe": recipe_json(rules),
-            "tokenizer_id": speech.tokenizer_id,
-            "num_units": speech.num_units,
-            "frame_rate_hz": speech.frame_rate_hz,
-            "text_tokenizer_id": text.text_tokenizer_id,
-            "text_tokenizer": _where(workspace, text),
-            "template_version": TEMPLATE_VERSION,
-            "realised": plan.realised,
-            "counts": {
-                "candidates": num_candidates,
-                "selected": plan.num_selected,
-                "not_selected": num_candidates - num_rejected - plan.num_selected,
-                "rejected": num_rejected,
-                "samples": len(plan),
-                "no_text": num_untranscribed,
-            },
-        }
         write_mix(
             building,
-            plan,
-            sources,
+            parts,
             document,
-            options=gathering.options,
+            writing=functools.partial(_writing, building, rules, plan, document),
+            num_bytes=num_bytes,
+            num_workers=num_workers,
+            engine=engine,
         )
         publish(building, folder)
     info = MixInfo.load(folder)
-    return MixSummary(info=info, already_built=False, reject_reasons=reasons)
+    return MixSummary(info=info, already_built=False, reject_reasons=plan.reject_reasons)
 
 
-def _gather(
-    connection: Connection,
-    sources: Sequence[MixSource],
-    rules: Recipe,
-    speech: _SpeechTokenizer,
-    text: TextTokenizer,
-    rows: Path,
-    refused: RejectFile,
-) -> tuple[Gathering, list[Candidates]]:
-    splits = None
-    if rules.splits.by == "content":
-        links = connection.execute(read_sql("mix_sentences")).fetchnumpy()
-        splits = split_sentences(
-            np.stack([np.asarray(links[end], np.uint64) for end in ("a", "b")], 1),
-            valid=rules.splits.valid,
-            test=rules.splits.test,
-            seed=rules.splits.seed,
-        )
-    gathering = Gathering(
-        rows=rows,
-        rejects=refused,
-        tokenizer=text,
-        tokenizer_id=speech.tokenizer_id,
-        options=CompileOptions(
-            prompts_seed=rules.prompts_seed,
-            frame_rate_hz=speech.frame_rate_hz,
-            chunk_words=rules.chunk_words,
-        ),
-        recipe=rules,
-        sentence_splits=splits,
+_IDENTITY = (
+    *("languages", "seed", "recipe", "tokenizer_id", "text_tokenizer_id", "template_version"),
+)
+
+
+def _document(
+    workspace: Workspace, name: str, rules: Recipe, seed: int, plan: MixPlan
+) -> dict[str, Any]:
+    """mix.json, but for its identity, splits and shards."""
+    return {
+        "name": name,
+        "stage": rules.stage,
+        "languages": list(plan.languages),
+        "seed": seed,
+        "recipe": recipe_json(rules),
+        "tokenizer_id": plan.speech.tokenizer_id,
+        "num_units": plan.speech.num_units,
+        "frame_rate_hz": plan.speech.frame_rate_hz,
+        "text_tokenizer_id": plan.text.text_tokenizer_id,
+        "text_tokenizer": _where(workspace, plan.text),
+        "template_version": plan.template_version,
+        "realised": plan.realised,
+        "missing": plan.missing,
+        "counts": plan.counts,
+    }
+
+
+def _writing(
+    building: Path, rules: Recipe, plan: MixPlan, document: dict[str, Any], shards: Path
+) -> ShardWriting:
+    return ShardWriting(
+        rows=building / STAGED / ROWS,
+        shards=shards,
+        system_share=rules.system_prompts,
+        options=plan.options,
+        tokenizer_id=document["tokenizer_id"],
+        num_units=document["num_units"],
+        text_tokenizer_id=document["text_tokenizer_id"],
+        template_version=document["template_version"],
     )
-    with progress("read candidates", total=None, unit="rows") as bar:
-        candidates = [gather(connection, source, gathering, bar.advance) for source in sources]
-    return gathering, candidates
 
 
-# --- what is asked for -----------------------------------------------------------------------
+def _limit_memory(connection: Any, workspace: Workspace, memory_gb: float) -> None:
+    """Let DuckDB spill beyond so much memory, and see the workspace alone."""
+    if not memory_gb >= 0.1:
+        raise UsageError(f"--memory-gb {memory_gb}: at least 0.1")
+    spill = workspace.candidates / ".spill"
+    spill.mkdir(parents=True, exist_ok=True)
+    connection.execute("set temp_directory = ?", [str(spill)])
+    connection.execute("set memory_limit = ?", [f"{round(memory_gb * 1000)}MB"])
+    confine(connection, workspace)
 
 
 def _check_name(name: str) -> str:
@@ -236,101 +299,8 @@ def _check_languages(languages: Sequence[str]) -> None:
             raise UsageError(f"--langs: {language} is named twice")
 
 
-def _check_catalog(connection: Connection, languages: Sequence[str]) -> None:
-    held = [row[0] for row in connection.execute(read_sql("mix_languages")).fetchall()]
-    missing = [language for language in languages if language not in held]
-    if not held:
-        raise NoDataError("the catalog is empty; begin with: cslm-data ingest FOLDER")
-    if missing:
-        raise NoDataError(
-            f"--langs: nothing in the catalog is in {', '.join(missing)}; it holds "
-            f"{', '.join(held)}; ingest data of that language, or leave it out"
-        )
-
-
-def _choose_tokenizer(
-    connection: Connection, sources: Sequence[MixSource], name: str | None
-) -> _SpeechTokenizer:
-    rows = connection.execute(
-        "select name, tokenizer_id, num_units, frame_rate_hz from tokenizers order by name"
-    ).fetchall()
-    found = [row for row in rows if name is None or name in row[:2]]
-    names = ", ".join(row[0] for row in rows)
-    if not found:
-        if name is None and not any(source.task in _SPEECH_TASKS for source in sources):
-            return _SpeechTokenizer(tokenizer_id="none", num_units=0, frame_rate_hz=0.0)
-        if name is None:
-            raise MissingArtefactError(
-                "no speech tokenizer in the workspace; run: cslm-data quantize"
-            )
-        raise UsageError(f"--tokenizer {name}: no such speech tokenizer; there are: {names}")
-    if len({row[1] for row in found}) > 1:
-        raise UsageError(f"name the speech tokenizer with --tokenizer; there are: {names}")
-    return _SpeechTokenizer(
-        tokenizer_id=found[0][1], num_units=found[0][2], frame_rate_hz=found[0][3]
-    )
-
-
 def _where(workspace: Workspace, text: TextTokenizer) -> str:
     folder = text.folder.absolute()
     if folder.is_relative_to(workspace.root):
         return folder.relative_to(workspace.root).as_posix()
     return str(folder)
-
-
-def _count_untranscribed(connection: Connection, sources: Sequence[MixSource]) -> int:
-    languages = sorted({s.language for s in sources if s.task in ("asr", "tts")})
-    query = "select count(*) from utterances where text is null and language in (select unnest(?))"
-    return int(scalar(connection, query, [languages]) or 0)
-
-
-# --- what is missing -------------------------------------------------------------------------
-
-_INGEST = {
-    "asr": "no transcribed speech; ingest speech with transcripts",
-    "tts": "no transcribed speech; ingest speech with transcripts",
-    "mt": "no translations; ingest translations",
-    "instruct": "no text instructions; ingest instructions",
-    "s2s": "no spoken question with a spoken answer; ingest spoken dialogues",
-    "t2s": "no question with a spoken answer; ingest spoken dialogues",
-}
-
-
-def _check_data(sources: Sequence[MixSource], candidates: Sequence[Candidates]) -> None:
-    """Raise NoDataError that says what is missing for which language, all of it at once.
-
-    A task between languages is satisfied for a language by any one pair with it.
-    """
-    served: set[tuple[int, str]] = set()
-    for source, pool in zip(sources, candidates, strict=True):
-        if len(pool.keys_N):
-            served |= {(source.rule, source.language), (source.rule, source.answer_language)}
-    missing: dict[str, None] = {}
-    for source, pool in zip(sources, candidates, strict=True):
-        if len(pool.keys_N):
-            continue
-        why = _why_none(source, pool)
-        ends = (source.language, source.answer_language)
-        if source.optional or all((source.rule, end) in served for end in ends):
-            log.info("no %s in %s: %s", source.task, source.languages, why)
-            continue
-        missing[f"{source.task} in {source.languages}, but there is {why}"] = None
-    if missing:
-        raise NoDataError(
-            "the mix asks for " + "; and for ".join(missing) + "; or take it out of the recipe"
-        )
-
-
-def _why_none(source: MixSource, pool: Candidates) -> str:
-    if pool.num_rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in pool.reasons.most_common())
-        steps = {
-            "no_units": "run cslm-data quantize",
-            "no_alignment": "ingest word alignments",
-            "excluded": "see cslm-data filter --list",
-        }
-        step = "; ".join(text for reason, text in steps.items() if reason in pool.reasons)
-        return f"nothing usable among {pool.num_rows} ({reasons}); {step or 'see their reasons'}"
-    languages = source.languages.replace("-", "–")
-    fitting = f", or widen where: {source.where}" if source.where else ""
-    return f"{_INGEST[source.task]} in {languages}{fitting}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -175,3 +176,7 @@ class Sample:
     languages: str
     """`en` for a task inside one language, `en-zh` for one across two (source first)."""
     segments: tuple[Segment, ...]
+
+    def with_segments(self, segments: tuple[Segment, ...]) -> Sample:
+        """The same sample made of other segments."""
+        return dataclasses.replace(self, segments=segments)

@@ -1,270 +1,56 @@
-"""rows of the catalog → samples, one compiler per task; prompts for generation by the same code.
+"""rows of the catalog → samples: their names, the hashes that every choice follows, their tokens.
 
-A compiler takes the turns of a source (an utterance is one turn, a translation two) and gives the
-segments of a sample. The user's turn comes from `templates`, for training and for generation alike,
-so what a model is asked and what it was taught cannot drift apart.
+What a sample says is compiled by `compilers`, one per task. The hash of a sample stands for its
+source and its epoch, and SQL computes it too: `md5_number_lower` of the ids and some constants.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from cslm_data.compilers import COMPILERS
+from cslm_data.compilers.prompt import compile_prompt, prompt_kind
+from cslm_data.compilers.turns import CompileError, CompileOptions, SourceTurn
+from cslm_data.framing import OWN, TurnFraming, frame
+from cslm_data.keys import finalise_key, key64, md5_key
+from cslm_data.records import Sample
 
-from cslm_data.errors import UsageError
-from cslm_data.framing import frame
-from cslm_data.interleave import DEFAULT_CHUNK_WORDS, AlignmentMismatch, interleave
-from cslm_data.keys import key64
-from cslm_data.records import Part, Role, Sample, Segment, Units, Word
-from cslm_data.templates import Prompts, choose_wording, fill_wording
-
-
-class CompileError(ValueError):
-    """A source that makes no sample. `reason` is the short name that goes into `rejects`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SourceTurn:
-    """One turn of a source as the catalog has it: text, speech, or both."""
-
-    role: Role
-    language: str
-    text: str | None = None
-    units: Units | None = None
-    durations: NDArray[np.uint16] | None = None
-    """Frames of each run of units."""
-    words: tuple[Word, ...] | None = None
-    excluded: str | None = None
-    """Which curation moved its speech out, and why."""
+__all__ = [
+    "COMPILERS",
+    "CompileError",
+    "CompileOptions",
+    "SourceTurn",
+    "compile_prompt",
+    "compile_sample",
+    "count_tokens",
+    "epoch_hash",
+    "prompt_kind",
+    "sample_key",
+    "sample_name",
+    "source_hash",
+]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompileOptions:
-    """What compilers need to know besides the source."""
-
-    prompts_seed: int = 0
-    frame_rate_hz: float = 50.0
-    chunk_words: int = DEFAULT_CHUNK_WORDS
+@functools.lru_cache(maxsize=4096)
+def _task_key(task: str, languages: str) -> int:
+    return key64(task, languages)
 
 
-Compiler = Callable[[Sequence[SourceTurn], str, CompileOptions], tuple[Segment, ...]]
-"""Turns, key of the sample, options → segments. Raises CompileError."""
-
-
-# --- the user's turn -------------------------------------------------------------------------
-
-
-def prompt_kind(task: str, language: str, answer_language: str | None) -> str | None:
-    """Which wordings a task takes; None: the user's words alone."""
-    if task in ("asr", "tts", "mt", "st", "s2st", "continuation"):
-        return task
-    cross = "" if answer_language in (None, language) else "_cross"
-    if task in ("s2s", "t2s"):
-        return f"chat{cross}"
-    return f"chat_text{cross}" if task == "s2t" else None
-
-
-def compile_prompt(
-    task: str,
-    *,
-    language: str,
-    answer_language: str | None = None,
-    text: str | None = None,
-    units: Units | None = None,
-    seed: int = 0,
-    key: str = "",
-    sample_hash: int = 0,
-    prompts: Prompts | None = None,
-) -> tuple[Segment, ...]:
-    """The user's turn of a task; a model answers `framing.frame_prompt` of it.
-
-    `asr` and `s2s` take `units`, the others `text`; `mt` needs an `answer_language`.
-    Raises UsageError when what the task needs is missing.
-    """
-    spoken = task in ("asr", "s2s", "st", "s2st", "s2t", "continuation")
-    if task not in COMPILERS and not spoken:
-        raise UsageError(f"no task {task!r}; there are {', '.join(COMPILERS)}")
-    if (units if spoken else text) is None:
-        raise UsageError(f"task {task} needs {'speech' if spoken else 'text'} of the user")
-    if task == "mt" and answer_language is None:
-        raise UsageError("task mt needs the language to translate into")
-    kind = prompt_kind(task, language, answer_language)
-    if kind is None:
-        return (_text(text or "", language=language, role="user"),)
-    return fill_wording(
-        kind,
-        choose_wording(kind, language, seed=seed, key=key or str(sample_hash), prompts=prompts),
-        language=language,
-        answer_language=answer_language,
-        text=None if spoken else text,
-        units=units if spoken else None,
-        prompts=prompts,
-    )
-
-
-# --- compilers -------------------------------------------------------------------------------
-
-
-def compile_asr(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """Speech in, its transcript out."""
-    (turn,) = turns
-    prompt = compile_prompt(
-        "asr", language=turn.language, units=_units(turn), seed=options.prompts_seed, key=key
-    )
-    return (*prompt, _text(_said(turn), language=turn.language))
-
-
-def compile_tts(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """Text in, the speech of it out."""
-    (turn,) = turns
-    prompt = compile_prompt(
-        "tts", language=turn.language, text=_said(turn), seed=options.prompts_seed, key=key
-    )
-    return (*prompt, _speech(_units(turn), language=turn.language))
-
-
-def compile_mt(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """A sentence in, its translation out."""
-    source, target = turns
-    prompt = compile_prompt(
-        "mt",
-        language=source.language,
-        answer_language=target.language,
-        text=_said(source),
-        seed=options.prompts_seed,
-        key=key,
-    )
-    return (*prompt, _text(_said(target), language=target.language))
-
-
-def compile_instruct(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """A dialogue of text, every answer trained."""
-    if not turns or turns[-1].role != "assistant" or all(t.role != "user" for t in turns):
-        raise CompileError("no_answer", "the dialogue does not end with an answer to a user")
-    return tuple(_text(_said(t), language=t.language, role=t.role) for t in turns)
-
-
-def compile_s2s(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """A spoken question in, the chain of modality out."""
-    return _compile_chain("s2s", turns, key, options)
-
-
-def compile_t2s(
-    turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """A typed question in, the chain of modality out."""
-    return _compile_chain("t2s", turns, key, options)
-
-
-COMPILERS: dict[str, Compiler] = {
-    "asr": compile_asr,
-    "tts": compile_tts,
-    "mt": compile_mt,
-    "instruct": compile_instruct,
-    "s2s": compile_s2s,
-    "t2s": compile_t2s,
-}
-
-
-def _compile_chain(
-    task: str, turns: Sequence[SourceTurn], key: str, options: CompileOptions
-) -> tuple[Segment, ...]:
-    """TQ, then TA and SA chunk by chunk, all of it trained."""
-    question, answer = turns
-    prompt = compile_prompt(
-        task,
-        language=question.language,
-        answer_language=answer.language,
-        text=_said(question),
-        units=_units(question) if task == "s2s" else None,
-        seed=options.prompts_seed,
-        key=key,
-    )
-    units, text = _units(answer), _said(answer)
-    if not answer.words:
-        raise CompileError(
-            "no_alignment", "the spoken answer has no word times; ingest alignments for it"
-        )
-    durations = answer.durations if answer.durations is not None else np.zeros(0, np.uint16)
-    try:
-        chunks = interleave(
-            text,
-            answer.words,
-            units,
-            durations,
-            frame_rate_hz=options.frame_rate_hz,
-            chunk_words=options.chunk_words,
-        )
-    except AlignmentMismatch as error:
-        raise CompileError("alignment_mismatch", str(error)) from None
-    chain: list[Segment] = [_text(_said(question), language=question.language, part="tq")]
-    for chunk in chunks:
-        chain.append(_text(chunk.text, language=answer.language, part="ta"))
-        chain.append(_speech(chunk.units, language=answer.language, part="sa"))
-    return (*prompt, *chain)
-
-
-def _said(turn: SourceTurn) -> str:
-    if turn.text is None or not turn.text.strip():
-        raise CompileError("no_text", f"the turn of the {turn.role} has no text")
-    return turn.text
-
-
-def _units(turn: SourceTurn) -> Units:
-    if turn.excluded is not None:
-        raise CompileError(
-            "excluded", f"the speech of the {turn.role} was moved out by {turn.excluded}"
-        )
-    if turn.units is None or len(turn.units) == 0:
-        raise CompileError(
-            "no_units",
-            f"the speech of the {turn.role} has no units of this tokenizer; run cslm-data "
-            "quantize, or see why it was rejected there",
-        )
-    return turn.units
-
-
-def _text(text: str, *, language: str, role: Role = "assistant", part: Part = "") -> Segment:
-    return Segment(
-        modality="text",
-        language=language,
-        role=role,
-        trained=role == "assistant",
-        part=part,
-        text=text,
-    )
-
-
-def _speech(units: Units, *, language: str, part: Part = "") -> Segment:
-    return Segment(
-        modality="speech", language=language, role="assistant", trained=True, part=part, units=units
-    )
-
-
-# --- samples ---------------------------------------------------------------------------------
+@functools.lru_cache(maxsize=4096)
+def _epoch_key(epoch: int) -> int:
+    return key64("epoch", str(epoch))
 
 
 def source_hash(task: str, languages: str, source_ids: Sequence[str]) -> int:
     """64 bits that stand for a source in the names of its samples."""
-    return key64(task, languages, *source_ids)
+    return finalise_key(md5_key("\0".join(source_ids)) ^ _task_key(task, languages))
+
+
+def epoch_hash(of_source: int, epoch: int) -> int:
+    """Hash of the sample that a source makes in an epoch; in the first, the source's own."""
+    return finalise_key(of_source ^ _epoch_key(epoch)) if epoch else of_source
 
 
 def sample_name(task: str, languages: str, of_source: int, epoch: int = 0) -> str:
@@ -288,17 +74,19 @@ def compile_sample(
     options: CompileOptions,
 ) -> Sample:
     """The sample of a source, with the wording of this epoch. Raises CompileError."""
-    key = sample_key(task, languages, source_ids, epoch)
+    of_source = source_hash(task, languages, source_ids)
     return Sample(
-        key=key,
+        key=sample_name(task, languages, of_source, epoch),
         task=task,
         languages=languages,
-        segments=COMPILERS[task](turns, key, options),
+        segments=COMPILERS[task](turns, epoch_hash(of_source, epoch), options),
     )
 
 
 def count_tokens(
-    samples: Sequence[Sample], encode_batch: Callable[[Sequence[str]], Sequence[Sequence[Any]]]
+    samples: Sequence[Sample],
+    encode_batch: Callable[[Sequence[str]], Sequence[Sequence[Any]]],
+    framing: TurnFraming = OWN,
 ) -> list[int]:
     """Tokens of each sample as training will see them: text of a tokenizer, units, controls."""
     totals = []
@@ -306,8 +94,8 @@ def count_tokens(
     owners: list[int] = []
     for index, sample in enumerate(samples):
         total = 0
-        for piece in frame(sample.segments):
-            if piece.kind == "control":
+        for piece in frame(sample.segments, framing):
+            if piece.kind in ("control", "special"):
                 total += 1
             elif piece.kind == "units":
                 total += len(piece.units)

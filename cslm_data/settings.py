@@ -54,6 +54,10 @@ def _convert(kind: Any, value: Any, where: str, at: str, base: Any = None) -> An
         if not isinstance(value, list):
             raise UsageError(f"{where}: {at} must be a list, not {value!r}")
         return tuple(_convert(options[0], v, where, f"{at}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{where}: {at} must be a section of names, not {value!r}")
+        return {str(k): _convert(options[1], v, where, f"{at}.{k}") for k, v in value.items()}
     if origin is Literal:
         if value in options:
             return value

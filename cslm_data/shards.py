@@ -280,6 +280,8 @@ class MixInfo:
     realised: tuple[dict[str, Any], ...]
     entries: tuple[ShardEntry, ...]
     counts: dict[str, int]
+    missing: tuple[str, ...] = ()
+    """What languages lack for tasks of the recipe, in words."""
 
     @classmethod
     def load(cls, mix_dir: Path) -> MixInfo:
@@ -291,6 +293,7 @@ class MixInfo:
                 folder=mix_dir,
                 languages=tuple(row.pop("languages")),
                 realised=tuple(row.pop("realised")),
+                missing=tuple(row.pop("missing", ())),
                 entries=tuple(ShardEntry(**shard) for shard in row.pop("shards")),
                 **row,
             )

@@ -9,9 +9,10 @@ Every function takes the `prompts` of a team; without them, the shipped ones.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
-from cslm_data.keys import finalise_key, key64, keyed_choice
+from cslm_data.keys import finalise_key, key64
 from cslm_data.records import Role, Segment, Units
 from cslm_data.wordings import (
     FALLBACK_LANGUAGE,
@@ -51,11 +52,11 @@ def wordings(kind: str, language: str, *, prompts: Prompts | None = None) -> tup
 
 
 def choose_wording(
-    kind: str, language: str, *, seed: int, key: str, prompts: Prompts | None = None
+    kind: str, language: str, *, seed: int, sample_hash: int, prompts: Prompts | None = None
 ) -> int:
-    """Which of the wordings a sample of this key gets."""
+    """Which of the wordings a sample of this hash gets: finalise64(hash xor a mask) mod n."""
     count = len(wordings(kind, language, prompts=prompts))
-    return keyed_choice(seed, count, "wording", kind, key)
+    return finalise_key(sample_hash ^ _wording_key(kind, seed)) % count
 
 
 def fill_wording(
@@ -174,6 +175,11 @@ def all_literals(languages: list[str], *, prompts: Prompts | None = None) -> lis
                     )
                     texts.update(dict.fromkeys(found))
     return list(texts)
+
+
+@functools.lru_cache(maxsize=256)
+def _wording_key(kind: str, seed: int) -> int:
+    return key64("wording", kind, str(seed))
 
 
 def _of(prompts: Prompts | None) -> Prompts:

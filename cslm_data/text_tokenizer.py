@@ -2,7 +2,8 @@
 
 Any `tokenizer.json` of the `tokenizers` library will do: the byte-level BPE trained here when there
 is nothing else, or the one of a Hugging Face model. Text is data: what looks like one of the
-tokenizer's own added tokens (`<|eot_id|>`) is encoded as the characters it is made of.
+tokenizer's own added tokens (`<|eot_id|>`) is encoded as the characters it is made of. Where a
+folder has a chat template, turns are framed as it says.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cslm_data.catalog import Connection, read_sql
+from cslm_data.chat_template import derive_framing
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, NoDataError
+from cslm_data.framing import OWN, TurnFraming
 from cslm_data.keys import file_sha256
 from cslm_data.workspace import Workspace, remove_leftovers, write_json
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OWN_NAME = "bpe"
+FRAMING_FILE = "framing.json"
+"""A framing that was derived before; a folder that has it needs no chat template."""
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 512, 4096
 _TEXT_BYTES_PER_TOKEN = 32
 """A token of the vocabulary for every so many bytes of text: fewer are seen too rarely to learn."""
@@ -46,6 +52,35 @@ class TextTokenizer:
         """The same as `text_tokenizer_id`."""
         return self.text_tokenizer_id
 
+    @cached_property
+    def framing(self) -> TurnFraming:
+        """How turns are framed: by the folder's chat template where it has one, else our own way.
+
+        Raises CorruptArtefactError for a framing.json that is none.
+        """
+        saved = self.folder / FRAMING_FILE
+        try:
+            framing = TurnFraming.from_dict(json.loads(saved.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return derive_framing(self.folder / "tokenizer.json") or OWN
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptArtefactError(f"{saved}: not a framing of turns ({error})") from None
+        for name in framing.specials:
+            self.special_id(name)
+        return framing
+
+    def special_id(self, name: str) -> int:
+        """Id of a token that stands beside text, such as `<|eot_id|>`.
+
+        Raises CorruptArtefactError when the tokenizer has none of this name.
+        """
+        token: int | None = self.backend.token_to_id(name)
+        if token is None:
+            raise CorruptArtefactError(
+                f"{self.folder}: its text tokenizer has no token {name}, but turns are framed by it"
+            )
+        return token
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, every character of it plain, nothing added around it."""
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
@@ -55,6 +90,11 @@ class TextTokenizer:
         """Ids of each text: the same as `encode` of each, faster."""
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def count_batch(self, texts: Sequence[str]) -> list[int]:
+        """Number of ids of each text."""
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids."""
@@ -96,6 +136,12 @@ def load_text_tokenizer(path: Path) -> TextTokenizer:
         vocab_size=vocab_size,
         backend=backend,
     )
+
+
+def save_framing(framing: TurnFraming, folder: Path) -> None:
+    """Write a framing into a copy of its tokenizer; our own needs no file."""
+    if framing != OWN:
+        write_json(folder / FRAMING_FILE, framing.as_dict())
 
 
 def train_text_tokenizer(

@@ -57,6 +57,16 @@ class Workspace:
         return self.root / "text_languages"
 
     @property
+    def token_counts(self) -> Path:
+        """How many tokens texts have, as Parquet parts, a folder per text tokenizer."""
+        return self.root / "token_counts"
+
+    @property
+    def candidates(self) -> Path:
+        """What mixes could hold of the catalog as it is; may be deleted, it is made again."""
+        return self.root / "candidates"
+
+    @property
     def audio(self) -> Path:
         """Audio that came inside of other files, packed."""
         return self.root / "audio"
@@ -65,6 +75,11 @@ class Workspace:
     def alignments(self) -> Path:
         """Word times as Parquet parts, a folder per aligner."""
         return self.root / "alignments"
+
+    @property
+    def aligners(self) -> Path:
+        """Acoustic models trained here for alignment, a folder each."""
+        return self.root / "aligners"
 
     @property
     def mixes(self) -> Path:

@@ -19,7 +19,6 @@ from fairseq2.nn import BatchLayout, IncrementalStateBag
 from torch import Tensor
 
 from cslm_data.errors import UsageError
-from cslm_data.framing import END
 from cslm_data.keys import keyed_rng
 from cslm_train.grammar import Grammar
 from cslm_train.model import LoadedRun
@@ -107,7 +106,7 @@ def decode_batch(
                 answers[batch[row]].append(token)
         for _ in batch:
             on_done()
-    end = run.vocabulary.control_id(END)
+    end = run.vocabulary.end_id
     return [
         Continuation(
             key=prompt.key,
@@ -143,7 +142,7 @@ def _decode(
     ends = [len(ids[row]) + limits[row] for row in range(len(prompts))]
     rngs = [keyed_rng(sampling.seed, "decode", prompt.key) for prompt in prompts]
     states = [0 for _ in prompts]
-    end = run.vocabulary.control_id(END)
+    end = run.vocabulary.end_id
     num_read = 0
     bag = _new_bag(ends)
     while rows:

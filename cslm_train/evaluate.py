@@ -230,7 +230,7 @@ def _batches(
     batch: list[tuple[Sample, _Document]] = []
     num_tokens = 0
     for sample in samples:
-        document = run.vocabulary.encode(frame(sample.segments))
+        document = run.vocabulary.encode(frame(sample.segments, run.vocabulary.framing))
         if batch and num_tokens + len(document[0]) > _BATCH_TOKENS:
             yield batch
             batch, num_tokens = [], 0

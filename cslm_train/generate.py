@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cslm_data.errors import UsageError
-from cslm_data.framing import ANSWER, END, QUESTION, frame_prompt
+from cslm_data.framing import ANSWER, QUESTION, frame_prompt
 from cslm_train.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
 from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar, Rules
 from cslm_train.model import LoadedRun
@@ -96,7 +96,7 @@ def chunks(
         if kind != open_kind:
             yield from close()
             open_kind, stretch = kind, []
-        if kind != "control":
+        if kind in ("text", "units"):
             stretch.append(token)
         elif token in (question, answer):
             asking = token == question
@@ -117,7 +117,7 @@ def answer(
     Raises UsageError when the question leaves no room for an answer.
     """
     vocabulary = run.vocabulary
-    ids, _ = vocabulary.encode(frame_prompt(question.segments))
+    ids, _ = vocabulary.encode(frame_prompt(question.segments, vocabulary.framing))
     if room(run, ids) < 1:
         raise UsageError(
             f"the question takes {len(ids)} tokens, but the model holds "
@@ -151,11 +151,13 @@ def _answer(
         language=question.language,
         answer_language=question.answer_language,
     )
-    ended = bool(tokens) and tokens[-1] == vocabulary.control_id(END)
+    ended = bool(tokens) and tokens[-1] == vocabulary.end_id
     chain = question.task in CHAINS
     yield Finished(
         num_tokens=len(tokens),
         seconds=time.monotonic() - start,
         stop="end" if ended else "max_tokens",
-        well_formed=is_well_formed_chain(vocabulary.decode(tokens)) if chain else None,
+        well_formed=is_well_formed_chain(vocabulary.decode(tokens), end=vocabulary.framing.end)
+        if chain
+        else None,
     )

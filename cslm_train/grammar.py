@@ -1,7 +1,8 @@
 """What an answer may look like: automata over the classes of tokens, as masks over logits.
 
-A class is a control token's name, or `text` or `units` for all of those. An answer of a task is
-well formed when its automaton accepts it; decoding may be held to it, one state per answer.
+A class is a control token's name, or `text` or `units` for all of those; `<|end|>` stands for
+whatever token ends an answer in the vocabulary's framing. An answer of a task is well formed when
+its automaton accepts it; decoding may be held to it, one state per answer.
 """
 
 # G states, C classes, V vocabulary
@@ -90,18 +91,29 @@ class Grammar:
     def allowed_GV(self) -> Tensor:
         """Which tokens may come in each state: bool (G, V)."""
         sizes = [self.vocabulary.num_text, *[1] * len(CONTROLS), self.vocabulary.num_units]
-        return torch.from_numpy(np.repeat(self._table >= 0, sizes, axis=1))
+        allowed_GC = self._table >= 0
+        allowed_GV = np.repeat(allowed_GC, sizes, axis=1)
+        allowed_GV[:, [*self.vocabulary.special_ids, self.vocabulary.control_id(END)]] = False
+        allowed_GV[:, self.vocabulary.end_id] = allowed_GC[:, _CLASSES.index(END)]
+        return torch.from_numpy(allowed_GV)
 
     def following(self, state: int, token: int) -> int:
         """The state after a token. Raises ValueError for one that may not come."""
-        kind = self.vocabulary.kind(token)
-        index = _CLASSES.index(UNITS if kind == "units" else TEXT)
-        if kind == "control":
-            index = 1 + token - self.vocabulary.num_text
-        after = int(self._table[state, index])
+        name = self._class_of(token)
+        after = int(self._table[state, _CLASSES.index(name)]) if name in _CLASSES else -1
         if after < 0:
-            raise ValueError(f"token {token} ({_CLASSES[index]}) may not come in state {state}")
+            raise ValueError(f"token {token} ({name}) may not come in state {state}")
         return after
+
+    def _class_of(self, token: int) -> str:
+        """Name of its class, or of a token that no rule holds."""
+        kind = self.vocabulary.kind(token)
+        if token == self.vocabulary.end_id:
+            return END
+        if kind == "control":
+            name = CONTROLS[token - self.vocabulary.num_text]
+            return name if name != END else "our own end"
+        return "special" if kind == "special" else UNITS if kind == "units" else TEXT
 
     def accepts(self, ids: list[int]) -> bool:
         """Whether a whole answer, its end included, is well formed."""

@@ -214,6 +214,11 @@ def load_vocabulary(run_dir: Path, info: RunInfo) -> JointVocabulary:
         raise CorruptArtefactError(
             f"{run_dir}: its text tokenizer is not the one it was trained with; train again"
         )
+    if vocabulary.framing.template_version != info.template_version:
+        raise CorruptArtefactError(
+            f"{run_dir}: its turns were framed as template version {info.template_version}, its "
+            f"text tokenizer says {vocabulary.framing.template_version}; train again"
+        )
     return vocabulary
 
 

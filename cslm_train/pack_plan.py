@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cslm_data.errors import NoDataError, TokenizerMismatchError
-from cslm_data.framing import TEMPLATE_VERSION, frame
+from cslm_data.framing import frame
 from cslm_data.keys import content_id
 from cslm_data.progress import progress
 from cslm_data.records import Reject
@@ -90,7 +90,7 @@ def load_or_make_plan(
             "version": _PLAN_VERSION,
             "mix_id": mix.mix_id,
             "vocabulary": vocabulary.identity,
-            "template_version": TEMPLATE_VERSION,
+            "template_version": vocabulary.framing.template_version,
             "split": split,
             "pack_length": pack_length,
             "window": window,
@@ -184,7 +184,9 @@ def _measure(
     """Index, key, group, number of tokens and whether any target is trained, of each sample."""
     for start in range(0, len(file), _ENCODED_AT_A_TIME):
         indexes = range(start, min(start + _ENCODED_AT_A_TIME, len(file)))
-        encoded = vocabulary.encode_batch([frame(file.sample(i).segments) for i in indexes])
+        encoded = vocabulary.encode_batch(
+            [frame(file.sample(i).segments, vocabulary.framing) for i in indexes]
+        )
         for index, (ids, trained) in zip(indexes, encoded, strict=True):
             entry = file.index.samples[index]
             group = f"{entry.task}/{entry.languages}"

@@ -83,8 +83,8 @@ def first_answer(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 def _prompt(run: LoadedRun, key: str, turns: Sequence[Segment], grammar: Grammar | None) -> Prompt:
     """What to continue, for at most twice the reference's tokens and 20."""
-    ids, _ = run.vocabulary.encode(frame_prompt(turns))
-    whole, _ = run.vocabulary.encode(frame(turns))
+    ids, _ = run.vocabulary.encode(frame_prompt(turns, run.vocabulary.framing))
+    whole, _ = run.vocabulary.encode(frame(turns, run.vocabulary.framing))
     limit = min(2 * (len(whole) - len(ids)) + 20, room(run, ids))
     return Prompt(key=key, ids=ids, max_tokens=limit, grammar=grammar)
 
@@ -107,7 +107,9 @@ def _read(run: LoadedRun, continuation: Continuation) -> Answer:
         question="".join(chunk.text for chunk in parts if chunk.part == "tq"),
         text="".join(chunk.text for chunk in parts if chunk.part == "ta"),
         units=np.array([unit for chunk in parts for unit in chunk.units], np.uint16),
-        well_formed=scores.is_well_formed_chain(run.vocabulary.decode(continuation.ids)),
+        well_formed=scores.is_well_formed_chain(
+            run.vocabulary.decode(continuation.ids), end=run.vocabulary.framing.end
+        ),
     )
 
 

@@ -18,9 +18,8 @@ from cslm_data.errors import (
     TokenizerMismatchError,
     UsageError,
 )
-from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.shards import MixInfo
-from cslm_data.text_tokenizer import load_text_tokenizer
+from cslm_data.text_tokenizer import load_text_tokenizer, save_framing
 from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
 from cslm_train.config import ModelConfig, TrainConfig
 from cslm_train.pack_plan import PackPlan, load_or_make_plan, require_packs, write_batches
@@ -95,7 +94,7 @@ def prepare_run(
         num_text=vocabulary.num_text,
         vocabulary_id=vocabulary.identity,
         vocab_size=vocabulary.size,
-        template_version=TEMPLATE_VERSION,
+        template_version=vocabulary.framing.template_version,
         num_processes=num_processes,
         num_steps=before.num_steps if before else 0,
         init_from=initial,
@@ -115,6 +114,7 @@ def prepare_run(
         if source.exists():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(source, temporary)
+    save_framing(vocabulary.framing, folder)
     write_batches(
         run_dir,
         plan,
@@ -159,13 +159,15 @@ def load_mix(workspace: Workspace, name: str, stage: str) -> MixInfo:
             f"mixes/{name}: a mix of stage {mix.stage}; train it with --stage {mix.stage}, or "
             f"name a mix of stage {stage} with --mix"
         )
-    mix.require(template_version=TEMPLATE_VERSION)
     return mix
 
 
 def _vocabulary(mix: MixInfo) -> JointVocabulary:
     tokenizer = load_text_tokenizer(mix.text_tokenizer_path())
-    mix.require(text_tokenizer_id=tokenizer.text_tokenizer_id)
+    mix.require(
+        text_tokenizer_id=tokenizer.text_tokenizer_id,
+        template_version=tokenizer.framing.template_version,
+    )
     return JointVocabulary(tokenizer, mix.num_units)
 
 
@@ -201,7 +203,11 @@ def _initial(
         )
     if steps[-1] < begun.num_steps:
         log.warning("%s stopped after step %s of %s", base, steps[-1], begun.num_steps)
-    mix.require(tokenizer_id=begun.tokenizer_id, text_tokenizer_id=begun.text_tokenizer_id)
+    mix.require(
+        tokenizer_id=begun.tokenizer_id,
+        text_tokenizer_id=begun.text_tokenizer_id,
+        template_version=begun.template_version,
+    )
     if begun.vocabulary_id != vocabulary.identity:
         raise TokenizerMismatchError(
             f"mixes/{mix.folder.name}: a vocabulary of {vocabulary.size} ids, but {base} was "

@@ -19,7 +19,7 @@ from cslm_data.errors import (
     TokenizerMismatchError,
     UsageError,
 )
-from cslm_data.keys import content_id, key64
+from cslm_data.keys import content_id, md5_key
 from cslm_data.languages import check_language
 from cslm_data.query import run_query
 from cslm_data.records import Segment, Units
@@ -108,7 +108,7 @@ def pose(
             text=text,
             units=units,
             seed=seed,
-            sample_hash=key64(key),
+            sample_hash=md5_key(key),
             prompts=prompts,
         ),
         key=key,

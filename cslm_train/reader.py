@@ -178,7 +178,8 @@ class ShardReader(DataReader[PackedBatch]):
     def _read_pack(self, pack: int, *, idle: bool) -> PackedBatch:
         plan = self._plan
         rows = range(int(plan.starts_P[pack]), int(plan.starts_P[pack + 1]))
-        encoded = self._vocabulary.encode_batch([frame(self._sample(row)) for row in rows])
+        framing = self._vocabulary.framing
+        encoded = self._vocabulary.encode_batch([frame(self._sample(row), framing) for row in rows])
         trained_S = np.concatenate([trained[1:] for _, trained in encoded])
         lengths = [len(ids) - 1 for ids, _ in encoded]
         positions_K = np.flatnonzero(trained_S & (not idle))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cslm_data.framing import ANSWER, END, QUESTION, SPEECH_END, SPEECH_START, Piece
+from cslm_data.framing import ANSWER, OWN, QUESTION, SPEECH_END, SPEECH_START, Mark, Piece
 from cslm_data.records import Units
 from cslm_data.text import UNSPACED, normalise
 
@@ -89,24 +89,26 @@ def chrf(references: Sequence[str], hypotheses: Sequence[str]) -> float:
 # --- the chain of modality -------------------------------------------------------------------
 
 _CHAIN = re.compile(r"(QtA)?(tSuE)+\.")
-_LETTERS = {QUESTION: "Q", ANSWER: "A", SPEECH_START: "S", SPEECH_END: "E", END: "."}
+_LETTERS = {QUESTION: "Q", ANSWER: "A", SPEECH_START: "S", SPEECH_END: "E"}
 
 
-def is_well_formed_chain(pieces: Sequence[Piece]) -> bool:
+def is_well_formed_chain(pieces: Sequence[Piece], *, end: Mark = OWN.end) -> bool:
     """Whether an answer is a closed question, then text and speech by turns, none empty, and ends.
 
-    ( `<|question|>` text `<|answer|>` )? ( text `<sosp>` units `<eosp>` )+ `<|end|>`: training may
-    leave the question out.
+    ( `<|question|>` text `<|answer|>` )? ( text `<sosp>` units `<eosp>` )+ and the token that ends
+    it: training may leave the question out.
     """
-    return _CHAIN.fullmatch("".join(_letter(piece) for piece in pieces)) is not None
+    return _CHAIN.fullmatch("".join(_letter(piece, end) for piece in pieces)) is not None
 
 
-def _letter(piece: Piece) -> str:
+def _letter(piece: Piece, end: Mark) -> str:
+    if (piece.kind, piece.text) == end:
+        return "."
     if piece.kind == "text":
         return "t" if piece.text.strip() else "?"
     if piece.kind == "units":
         return "u" if len(piece.units) else "?"
-    return _LETTERS.get(piece.text, "?")
+    return _LETTERS.get(piece.text, "?") if piece.kind == "control" else "?"
 
 
 # --- language --------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Pieces ↔ token ids: text, control tokens and units in one vocabulary.
 
 Ids are `[text 0…V) [controls] [units]`. Text goes through the text tokenizer alone and so can only
-become text ids: a transcript that spells a control token or a unit stays characters.
+become text ids: a transcript that spells a control token or a unit stays characters. The special
+tokens of a chat template are ids of the text tokenizer that no text becomes.
 """
 
 # N tokens
@@ -15,12 +16,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.framing import CONTROLS, Piece
+from cslm_data.framing import CONTROLS, Piece, TurnFraming
 from cslm_data.keys import content_id
 
 Ids = NDArray[np.int32]
 Flags = NDArray[np.bool_]
-Kind = Literal["control", "text", "units"]
+Kind = Literal["control", "special", "text", "units"]
 
 
 class TextTokenizer(Protocol):
@@ -33,6 +34,13 @@ class TextTokenizer(Protocol):
     @property
     def text_tokenizer_id(self) -> str:
         """Identity of the tokenizer's content."""
+
+    @property
+    def framing(self) -> TurnFraming:
+        """How turns are framed for it."""
+
+    def special_id(self, name: str) -> int:
+        """Id of a token that no text becomes."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; nothing in it is special."""
@@ -53,6 +61,11 @@ class JointVocabulary:
         self.num_text = text_tokenizer.vocab_size
         self._controls = {name: self.num_text + i for i, name in enumerate(CONTROLS)}
         self._first_unit = self.num_text + len(CONTROLS)
+        self.framing = text_tokenizer.framing
+        self._specials = {
+            name: text_tokenizer.special_id(name) for name in sorted(self.framing.specials)
+        }
+        self._special_names = {token: name for name, token in self._specials.items()}
 
     @property
     def size(self) -> int:
@@ -74,6 +87,17 @@ class JointVocabulary:
         """Id of a control token of `cslm_data.framing.CONTROLS`."""
         return self._controls[name]
 
+    @property
+    def end_id(self) -> int:
+        """Id of the token that ends an answer."""
+        kind, name = self.framing.end
+        return self.control_id(name) if kind == "control" else self._specials[name]
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids of the framing's special tokens: below V, but no text."""
+        return sorted(self._special_names)
+
     def unit_id(self, unit: int) -> int:
         """Id of a unit."""
         if not 0 <= unit < self.num_units:
@@ -85,7 +109,7 @@ class JointVocabulary:
         if not 0 <= token < self.size:
             raise ValueError(f"id {token} is not one of {self.size}")
         if token < self.num_text:
-            return "text"
+            return "special" if token in self._special_names else "text"
         return "control" if token < self._first_unit else "units"
 
     def encode(self, pieces: Sequence[Piece]) -> tuple[Ids, Flags]:
@@ -109,13 +133,19 @@ class JointVocabulary:
                 units = np.fromiter(run, np.int64) - self._first_unit
                 pieces.append(Piece(kind="units", trained=False, units=units.astype(np.uint16)))
             else:
-                names = (CONTROLS[token - self.num_text] for token in run)
-                pieces.extend(Piece(kind="control", trained=False, text=name) for name in names)
+                pieces.extend(Piece(kind=kind, trained=False, text=self._name(t)) for t in run)
         return pieces
+
+    def _name(self, token: int) -> str:
+        if token < self.num_text:
+            return self._special_names[token]
+        return CONTROLS[token - self.num_text]
 
     def _encode_piece(self, piece: Piece, encoded: Iterator[list[int]]) -> tuple[Ids, bool]:
         if piece.kind == "control":
             return np.array([self._controls[piece.text]], np.int32), piece.trained
+        if piece.kind == "special":
+            return np.array([self._specials[piece.text]], np.int32), piece.trained
         if piece.kind == "text":
             return np.array(next(encoded), np.int32), piece.trained
         ids = piece.units.astype(np.int32) + np.int32(self._first_unit)

@@ -15,8 +15,9 @@ from cslm_data.corpora.source import Source, find_source
 from cslm_data.corpora.tables import SUFFIXES, Row, read_rows
 from cslm_data.errors import AudioError, NoDataError, UsageError
 from cslm_data.languages import check_language
-from cslm_data.mixing.candidates import expand_recipe
 from cslm_data.mixing.recipes import load_recipe
+from cslm_data.mixing.shares import asked_shares
+from cslm_data.mixing.sources import expand_recipe
 from cslm_data.text import UNSPACED
 
 log = logging.getLogger(__name__)
@@ -50,11 +51,12 @@ def fill_wanted(
     for language in languages:
         check_language(language, where="--langs")
     rules = load_recipe(recipe, stage=stage)
+    sources = expand_recipe(rules, languages)
     connection.executemany(
         "insert into wanted values (?, ?, ?, ?)",
         [
-            (source.task, source.language, source.answer_language, source.share)
-            for source in expand_recipe(rules, languages)
+            (source.task, source.language, source.answer_language, share)
+            for source, share in zip(sources, asked_shares(sources, rules), strict=True)
         ],
     )
 

@@ -1,122 +1,16 @@
-"""A source of a mix → its rows in the catalog, as Arrow batches; of very many a keyed sample."""
+"""Turns of a mix's source rows, from Arrow to what compilers take."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cslm_data.catalog import Connection, read_sql
-from cslm_data.errors import UsageError
-from cslm_data.keys import key64
-from cslm_data.mixing.recipes import Recipe
 from cslm_data.records import Word
-from cslm_data.samples import SourceTurn, prompt_kind
-from cslm_data.statements import parse_predicate
-
-if TYPE_CHECKING:
-    import pyarrow
-
-_QUERIES = {
-    "asr": "mix_utterances",
-    "tts": "mix_utterances",
-    "mt": "mix_bitext",
-    "instruct": "mix_instruct",
-    "s2s": "mix_chat",
-    "t2s": "mix_chat",
-}
-_BATCH_ROWS = 1024
-_ALL = 2**64 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixSource:
-    """One task in one language, or from one to another."""
-
-    index: int
-    rule: int
-    """Which of the recipe's sources it comes from."""
-    task: str
-    language: str
-    answer_language: str
-    share: float
-    """Of the training tokens, as the recipe asks."""
-    max_epochs: float
-    where: str | None
-    optional: bool
-
-    @property
-    def languages(self) -> str:
-        """Label of the languages: `en`, or `en-zh` from English to Mandarin."""
-        if self.language == self.answer_language:
-            return self.language
-        return f"{self.language}-{self.answer_language}"
-
-    @property
-    def prompt_kind(self) -> str | None:
-        """Which wordings its samples take."""
-        return prompt_kind(self.task, self.language, self.answer_language)
-
-
-@contextlib.contextmanager
-def open_rows(
-    connection: Connection, source: MixSource, *, tokenizer_id: str, recipe: Recipe, threshold: int
-) -> Iterator[pyarrow.RecordBatchReader]:
-    """The rows of a source as Arrow batches."""
-    name = _QUERIES[source.task]
-    values: dict[str, Any] = {"language": source.language}
-    if name in ("mix_bitext", "mix_chat"):
-        values["answer_language"] = source.answer_language
-    if name in ("mix_utterances", "mix_chat"):
-        values["tokenizer_id"] = tokenizer_id
-    if name == "mix_chat":
-        values["spoken"] = source.task == "s2s"
-    else:
-        values |= {"mask": _mask(recipe), "threshold": threshold}
-    result = _ask(connection, source, name, values)
-    with result.to_arrow_reader(_BATCH_ROWS) as reader:
-        yield reader
-
-
-def choose_sample(connection: Connection, source: MixSource, recipe: Recipe) -> tuple[int, int]:
-    """Rows of a source in the catalog, and the largest keyed hash of those to look at."""
-    name = _QUERIES[source.task].replace("mix_", "mix_count_")
-    if recipe.max_candidates is None or name == "mix_count_chat":
-        return -1, _ALL
-    values = {"language": source.language}
-    if name == "mix_count_bitext":
-        values["answer_language"] = source.answer_language
-    [(population,)] = _ask(connection, source, name, values).fetchall()
-    if population <= recipe.max_candidates:
-        return population, _ALL
-    return population, _ALL * recipe.max_candidates // population
-
-
-def _mask(recipe: Recipe) -> int:
-    return key64("max_candidates", str(recipe.selection_seed))
-
-
-def _ask(connection: Connection, source: MixSource, name: str, values: dict[str, Any]) -> Any:
-    """A query over the rows of a source; mistakes in `where` are the recipe's."""
-    import duckdb
-
-    where = f"recipe: sources[{source.rule}].where"
-    chosen = "true" if source.where is None else parse_predicate(source.where, where=where).text
-    text = read_sql(name).replace("({where})", f"({chosen})")
-    try:
-        return connection.sql(text, params=values)
-    except (
-        *(duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException),
-        duckdb.PermissionException,
-    ) as error:
-        if source.where is None:
-            raise
-        raise UsageError(f"{where} {source.where!r}: {error}") from None
+from cslm_data.samples import SourceTurn
 
 
 def read_turns(column: Any) -> list[list[SourceTurn]]:

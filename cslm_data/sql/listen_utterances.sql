@@ -14,7 +14,7 @@ aligned as (
     select utt_id, words
     from alignments
     where utt_id in (select unnest($utt_ids)) and words is not null
-    qualify row_number() over (partition by utt_id order by aligner_id) = 1
+    qualify row_number() over (partition by utt_id order by aligner_id <> 'imported', aligner_id) = 1
 )
 
 select

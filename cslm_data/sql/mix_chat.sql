@@ -1,67 +1,122 @@
--- Candidates of s2s and t2s: a question in one language and its spoken answer, in the same dialogue or
--- in one that says the same (`parallel_id`) in the answer's language. One row per question and answer.
--- Only the first exchange of a dialogue counts. $spoken: whether the question must be spoken.
--- {where} is the recipe's predicate over `dialogues`.
+-- Candidates of s2s, t2s and s2t: exchanges of questions and answers, inside a dialogue of one language,
+-- or a first question in one language and its answer in another, from two dialogues that say the same
+-- (`parallel_id`). One row per dialogue, or per two of them. Of a dialogue those exchanges count that come
+-- before the first turn that is not spoken though it should be, or out of order.
+-- $spoken_questions, $spoken_answers: which turns must be spoken.
+-- {where} and {order_by} are the recipe's, over `dialogues`.
 with chosen as (
-    select dialogue_id, corpus, split, parallel_id, turns
+    select dialogue_id, corpus, split, parallel_id, turns, {order_by} as quality
     from dialogues
     where ({where})
 ),
 
-exchanges as (
+said as (
     select
-        chosen.dialogue_id,
-        chosen.corpus,
-        chosen.split,
-        chosen.parallel_id,
-        said.role,
-        said.language,
-        said.text,
-        said.text_key,
-        said.utt_id,
-        said.excluded,
-        said.utt_id is not null or chosen.turns[said.turn].audio is not null as is_spoken,
-        row_number() over (partition by said.dialogue_id order by said.turn) as place,
+        dialogue_turns.*,
+        dialogue_turns.utt_id is not null or chosen.turns[turn].audio is not null as is_spoken,
+        row_number() over (partition by dialogue_id order by turn) as place,
     from chosen
-    inner join dialogue_turns as said using (dialogue_id)
-    where said.role <> 'system'
+    inner join dialogue_turns using (dialogue_id)
+    where "role" <> 'system'
+),
+
+checked as (
+    select
+        *,
+        case
+            when place % 2 = 1 then "role" = 'user' and (is_spoken or not $spoken_questions)
+            else "role" = 'assistant' and (is_spoken or not $spoken_answers)
+        end as fits,
+    from said
+),
+
+usable as (
+    select *, min(case when not fits then place end) over (partition by dialogue_id) as stops
+    from checked
+),
+
+exchanges as (
+    select *, count(*) over (partition by dialogue_id) as num_turns
+    from usable
+    where stops is null or place < stops
+),
+
+kept as (
+    select *
+    from exchanges
+    where place <= num_turns - num_turns % 2
+),
+
+inside as (
+    select dialogue_id as question_id, dialogue_id as answer_id, dialogue_id, place
+    from kept
+    where $language = $answer_language
+        and dialogue_id in (
+            select dialogue_id from kept group by dialogue_id having bool_and(language = $language)
+        )
 ),
 
 questions as (
-    select *
-    from exchanges
-    where place = 1 and role = 'user' and language = $language and (is_spoken or not $spoken)
+    select kept.dialogue_id, chosen.parallel_id
+    from kept
+    inner join chosen using (dialogue_id)
+    where place = 1 and language = $language
 ),
 
 answers as (
-    select *
-    from exchanges
-    where place = 2 and role = 'assistant' and language = $answer_language and is_spoken
+    select kept.dialogue_id, chosen.parallel_id
+    from kept
+    inner join chosen using (dialogue_id)
+    where place = 2 and language = $answer_language
 ),
 
-pairs as (
-    select questions.dialogue_id as question_id, answers.dialogue_id as answer_id
-    from questions
-    inner join answers using (dialogue_id)
-    union
+across as (
     select questions.dialogue_id as question_id, answers.dialogue_id as answer_id
     from questions
     inner join answers using (parallel_id)
+    where $language <> $answer_language and questions.dialogue_id <> answers.dialogue_id
+    union
+    select questions.dialogue_id as question_id, answers.dialogue_id as answer_id
+    from questions
+    inner join answers using (dialogue_id)
     where $language <> $answer_language
 ),
 
-encoded as (
-    select distinct on (utt_id) units.utt_id, units.units, units.durations
-    from units
-    inner join utterances using (utt_id, audio_version)
-    where units.tokenizer_id = $tokenizer_id
+placed as (
+    select * from inside
+    union all
+    select question_id, answer_id, question_id as dialogue_id, 1 as place from across
+    union all
+    select question_id, answer_id, answer_id as dialogue_id, 2 as place from across
 ),
 
-aligned as (
-    select utt_id, arg_min(words, aligner_id) as words
-    from alignments
-    where words is not null
-    group by utt_id
+encoded as (
+    select units.utt_id, any_value(units.units) as units, any_value(units.durations) as durations
+    from units
+    inner join utterances using (utt_id, audio_version)
+    where units.tokenizer_id = $tokenizer_id and utt_id in (select utt_id from kept)
+    group by units.utt_id
+),
+
+spoken as (
+    select
+        placed.question_id,
+        placed.answer_id,
+        list({
+            'role': kept."role",
+            'language': kept.language,
+            'text': kept.text,
+            'units': encoded.units,
+            'durations': encoded.durations,
+            'words': case when kept."role" = 'assistant' then aligned.words end,
+            'excluded': kept.excluded
+        } order by placed.place) as turns,
+        arg_min(kept.text_key, placed.place) as sentence,
+    from placed
+    inner join kept using (dialogue_id, place)
+    left join encoded using (utt_id)
+    left join best_alignments as aligned using (utt_id)
+    group by placed.question_id, placed.answer_id
 )
 
 select
@@ -69,33 +124,12 @@ select
         when question_id = answer_id then [question_id]
         else [question_id, answer_id]
     end as source_ids,
-    questions.corpus as corpus,
-    [questions.split, answers.split] as splits,
-    questions.text_key as sentence,
-    [
-        {
-            'role': 'user',
-            'language': questions.language,
-            'text': questions.text,
-            'units': asked.units,
-            'durations': asked.durations,
-            'words': null::struct(word varchar, start_s double, end_s double, score double)[],
-            'excluded': questions.excluded
-        },
-        {
-            'role': 'assistant',
-            'language': answers.language,
-            'text': answers.text,
-            'units': answered.units,
-            'durations': answered.durations,
-            'words': aligned.words,
-            'excluded': answers.excluded
-        },
-    ] as turns,
-from pairs
-inner join questions on pairs.question_id = questions.dialogue_id
-inner join answers on pairs.answer_id = answers.dialogue_id
-left join encoded as asked on questions.utt_id = asked.utt_id
-left join encoded as answered on answers.utt_id = answered.utt_id
-left join aligned on answers.utt_id = aligned.utt_id
+    asked.corpus,
+    [asked.split, answered.split] as splits,
+    sentence,
+    asked.quality,
+    spoken.turns,
+from spoken
+inner join chosen as asked on question_id = asked.dialogue_id
+inner join chosen as answered on answer_id = answered.dialogue_id
 order by question_id, answer_id

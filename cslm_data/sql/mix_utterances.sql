@@ -1,27 +1,23 @@
--- Candidates of asr and tts: transcribed utterances of a language. One row per utterance.
--- {where} is the recipe's predicate over `utterances`.
+-- Candidates of continuation: speech of a language, transcribed or not. One row per utterance.
+-- {where} and {order_by} are the recipe's, over `utterances`.
 with chosen as (
-    select utt_id, corpus, split, language, text, text_key, audio_version
+    select utt_id, key_hash, corpus, split, language, text, text_key, audio_version, {order_by} as quality
     from utterances
-    where
-        language = $language
-        and text is not null
-        and text_key is not null
-        and xor(key_hash, $mask::ubigint) <= $threshold::ubigint
-        and ({where})
+    where language = $language and ({where})
 ),
 
 encoded as (
-    select distinct on (utt_id, audio_version) utt_id, audio_version, units, durations
+    select utt_id, audio_version, units, durations
     from units
     where tokenizer_id = $tokenizer_id
 )
 
 select
     [chosen.utt_id] as source_ids,
-    chosen.corpus as corpus,
+    chosen.corpus,
     [chosen.split] as splits,
-    chosen.text_key as sentence,
+    coalesce(chosen.text_key, chosen.key_hash) as sentence,
+    chosen.quality,
     [{
         'role': 'user',
         'language': chosen.language,

@@ -91,14 +91,63 @@ select
 from {unit_parts}
 where reject_reason is null;
 
--- One row per utterance and aligner: its words and phones with their times, null where not known.
+-- One row per utterance and aligner: its words and phones with their times, null where not known. Times
+-- that were computed here count as long as recording, language and transcript are those they were
+-- computed from; `audio_version` is null for times that came with a corpus.
 create or replace temp view alignments as
+with found as (
+    select
+        regexp_extract(filename, 'alignments/([^/]+)/[^/]+$', 1) as aligner_id,
+        utt_id,
+        words,
+        phones,
+        audio_version,
+        language,
+        text_hash,
+    from {alignment_parts}
+    where reject_reason is null
+)
+
+select aligner_id, utt_id, words, phones, audio_version
+from found
+where audio_version is null
+union all
+select found.aligner_id, found.utt_id, found.words, found.phones, found.audio_version
+from found
+inner join all_utterances using (utt_id, audio_version, language)
+where found.text_hash = md5_number_lower(all_utterances.text);
+
+-- One row per utterance that has words with times: those that came with a corpus, else those whose words
+-- are the surest on average, the first aligner by name among equals.
+create or replace temp view best_alignments as
+with scored as (
+    select
+        utt_id,
+        aligner_id,
+        struct_pack(
+            computed := aligner_id <> 'imported',
+            doubt := -coalesce(list_avg([word.score for word in words]), 0),
+            aligner_id := aligner_id
+        ) as place,
+    from alignments
+    where len(words) > 0
+),
+
+best as (
+    select utt_id, arg_min(aligner_id, place) as aligner_id
+    from scored
+    group by utt_id
+)
+
 select
-    regexp_extract(filename, 'alignments/([^/]+)/[^/]+$', 1) as aligner_id,
-    utt_id,
-    words,
-    phones,
-from {alignment_parts};
+    alignments.utt_id,
+    alignments.aligner_id,
+    alignments.words,
+    alignments.phones,
+    alignments.audio_version,
+    list_avg([word.score for word in alignments.words]) as mean_score,
+from alignments
+inner join best using (utt_id, aligner_id);
 
 -- One row per speech tokenizer.
 create or replace temp view tokenizers as
@@ -169,6 +218,7 @@ with turns as (
 spoken as (
     select audio, offset_s, min(utt_id) as utt_id
     from utterances
+    semi join (select t.audio from turns where t.audio is not null) using (audio)
     group by all
 ),
 
@@ -314,6 +364,13 @@ from (
 ) as refused
 anti join measures using (utt_id, audio_version)
 left join utterances using (utt_id)
+union all
+select 'align' as stage, all_utterances.corpus, parts.utt_id as "key", parts.reject_reason, parts.reject_detail
+from {alignment_parts} as parts
+inner join all_utterances using (utt_id, audio_version, language)
+where
+    parts.reject_reason is not null
+    and parts.text_hash is not distinct from md5_number_lower(all_utterances.text)
 union all
 select stage, corpus, "key", reason, detail
 from {reject_parts}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from typing import NamedTuple
 
 from cslm_data.text.number_words import (
     COUNTED,
@@ -59,6 +60,26 @@ def spell_numbers(text: str, language: str) -> str:
     if not can_count(language) or not _has_digit(text):
         return text
     return _pattern(language).sub(lambda found: f" {_spell(found, language)} ", text)
+
+
+class SpelledNumber(NamedTuple):
+    """A number of a text, with its sign, currency and ending, and how it is read."""
+
+    start: int
+    end: int
+    digits: int
+    """Where its digits begin."""
+    words: str
+
+
+def find_numbers(text: str, language: str) -> list[SpelledNumber]:
+    """The numbers that `spell_numbers` would spell, each with its place in the text."""
+    if not can_count(language) or not _has_digit(text):
+        return []
+    return [
+        SpelledNumber(found.start(), found.end(), found.start("number"), _spell(found, language))
+        for found in _pattern(language).finditer(text)
+    ]
 
 
 def _has_digit(text: str) -> bool:
@@ -133,7 +154,7 @@ def _split(number: str, language: str) -> tuple[str | None, str | None]:
     """Whole part without separators and decimals; None, None: not one number."""
     group, point = (",", ".") if language in POINTED else (".", ",")
     whole, *rest = number.split(point)
-    if len(rest) > 1:
+    if len(rest) > 1 or (rest and not rest[0].isdigit()):
         return None, None
     for separator in (group, " "):
         first, *groups = whole.split(separator)

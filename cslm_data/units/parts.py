@@ -31,6 +31,8 @@ _PLAN_SCHEMA = pa.schema(
         ("audio_version", pa.string()),
     ]
 )
+_TEXT = pa.field("text", pa.string())
+"""A further column of plans whose parts need the transcripts, too."""
 _PARQUET: dict[str, Any] = {
     "version": "2.6",
     "compression": "zstd",
@@ -68,16 +70,23 @@ def next_plan(folder: Folder) -> str:
     return f"plan-{len(list_plans(folder)):04d}.parquet"
 
 
-def write_plan(folder: Folder, plan: str, parts: Iterable[tuple[int, Sequence[Stretch]]]) -> None:
+def write_plan(
+    folder: Folder,
+    plan: str,
+    parts: Iterable[tuple[int, Sequence[Stretch]]],
+    *,
+    with_text: bool = False,
+) -> None:
     """Write a plan: the stretches of each part with its index, which only grows."""
+    schema = _PLAN_SCHEMA.append(_TEXT) if with_text else _PLAN_SCHEMA
     with (
         folder.writing(plan) as temporary,
-        pq.ParquetWriter(temporary, _PLAN_SCHEMA, **_PARQUET) as writer,
+        pq.ParquetWriter(temporary, schema, **_PARQUET) as writer,
     ):
         for index, part in parts:
             stretches = [list(column) for column in zip(*part, strict=True)]
-            columns = [[index] * len(part), *stretches[: len(_PLAN_SCHEMA) - 1]]
-            writer.write_table(pa.table(columns, schema=_PLAN_SCHEMA))
+            columns = [[index] * len(part), *stretches[: len(schema) - 1]]
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def list_plans(folder: Folder, pattern: str = PLANS) -> list[str]:

@@ -46,7 +46,7 @@ def plan_new(
     """Write a plan of the speech that no plan of a folder holds yet, if there is any."""
 
     def size(total_s: float) -> float:
-        return part_seconds or _default_part_s(total_s)
+        return part_seconds or default_part_s(total_s)
 
     with open_catalog(workspace, doing=doing) as connection:
         show_planned(connection, folder)
@@ -54,7 +54,7 @@ def plan_new(
         plan_rest(connection, folder, read_sql("quantize_order"), part_seconds=size)
 
 
-def _default_part_s(total_s: float) -> float:
+def default_part_s(total_s: float) -> float:
     """A minute to an hour of audio: parts enough for many workers, not too many for a folder."""
     least, most = _PART_S
     return float(max(min(max(total_s / _PARTS_WANTED, least), most), total_s / _PARTS_AT_MOST))
@@ -74,10 +74,12 @@ def plan_rest(
     query: str,
     *,
     part_seconds: Callable[[float], float],
+    with_text: bool = False,
 ) -> None:
     """Write a plan of the stretches that a query gives, in its order; none if it gives none.
 
-    `part_seconds` says how long a part is, from the seconds of them all.
+    `part_seconds` says how long a part is, from the seconds of them all. `with_text`: the query
+    gives the transcripts, too, as its last column.
     """
     total_s = scalar(connection, f"select sum(duration_s) from ({query})")
     if total_s is None:
@@ -86,5 +88,6 @@ def plan_rest(
     batches = iter(lambda: rows.fetchmany(_FETCH), [])
     stretches = (Stretch(*row) for batch in batches for row in batch)
     plan = next_plan(folder)
-    write_plan(folder, plan, enumerate(cut_by_seconds(stretches, part_seconds(total_s))))
+    parts = enumerate(cut_by_seconds(stretches, part_seconds(total_s)))
+    write_plan(folder, plan, parts, with_text=with_text)
     log.info("planned %.2f hours of speech: %s/%s", total_s / 3600, folder.address, plan)

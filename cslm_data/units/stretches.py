@@ -25,6 +25,8 @@ class Stretch(NamedTuple):
     duration_s: float
     language: str
     audio_version: str
+    text: str | None = None
+    """Its transcript, where the work needs it."""
     listener: Listener | None = None
     """Hears it whenever it is decoded; in no plan."""
 

@@ -1,7 +1,7 @@
 -- title: Spoken answers without word times
 -- severity: warning
 -- why: They cannot be interleaved with their text, so no chat sample is made of them.
--- fix: Ingest alignments for them: see docs/formats.md.
+-- fix: Align them with `cslm-data align`, or ingest alignments: see docs/formats.md.
 
 -- One row per (corpus, language).
 with aligned as (

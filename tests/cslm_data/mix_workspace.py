@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from cslm_data.catalog import open_catalog
-from cslm_data.keys import key64
+from cslm_data.keys import key64, md5_key
 
 TOKENIZER = "mfcc-50-0123456789ab"
 RATE = 50.0
@@ -65,7 +65,7 @@ def fill(workspace, *, languages=("en", "zh"), splits=False):
                     text,
                     None if text is None else norm_key(text),
                     split,
-                    key64(utt_id),
+                    md5_key(utt_id),
                 ],
             )
             if text is None:
@@ -89,7 +89,7 @@ def fill(workspace, *, languages=("en", "zh"), splits=False):
         def dialogue(dialogue_id, language, turns, parallel_id=None):
             db.execute(
                 "insert into all_dialogues values (?,'talk',?,?,?,null,null,?,'src','src:1',1)",
-                [dialogue_id, parallel_id, language, turns, key64(dialogue_id)],
+                [dialogue_id, parallel_id, language, turns, md5_key(dialogue_id)],
             )
 
         for language in languages:
@@ -126,7 +126,7 @@ def fill(workspace, *, languages=("en", "zh"), splits=False):
                 db.execute(
                     "insert into all_bitext values "
                     "(?,'mt','en','zh',?,?,?,?,null,null,?,'src','src:1',1)",
-                    [f"p-{i}", src, tgt, norm_key(src), norm_key(tgt), key64(f"p-{i}")],
+                    [f"p-{i}", src, tgt, norm_key(src), norm_key(tgt), md5_key(f"p-{i}")],
                 )
     write_units(workspace, units)
     folder = workspace.alignments / "exact"

@@ -68,6 +68,17 @@ def add_rows(workspace, rows):
             )
 
 
+def add_said(workspace, path, utt_id, text, **options):
+    """Put a recording and its transcript into the catalog."""
+    add_rows(workspace, [(path, utt_id, options)])
+    set_text(workspace, utt_id, text)
+
+
+def set_text(workspace, utt_id, text):
+    with open_catalog(workspace, write=True, doing="test") as connection:
+        connection.execute("update all_utterances set text = ? where utt_id = ?", [text, utt_id])
+
+
 def add_many(workspace, folder, count, duration_s=1.0):
     folder.mkdir(parents=True, exist_ok=True)
     rows = []

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from object_store import BUCKET, object_store, remote_files
-from speech_catalog import add, add_rows, adds_up, files, run, write_speech
+from speech_catalog import add, add_rows, add_said, adds_up, copy_catalog, files, run, write_speech
+from tiny_ctc import save_wav2vec2
 
+from cslm_data.alignment import align
 from cslm_data.engines import load_engine
 from cslm_data.engines.ray import _Pool
 from cslm_data.errors import CslmError, MissingArtefactError, UsageError
@@ -214,6 +216,24 @@ def test_a_cluster_that_is_not_there_is_missed(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:1: no cluster .*ray start --head"):
         list(run_parts([1], impossible))
+
+
+def test_machines_of_a_cluster_align_to_the_bytes_of_this_one(cluster, tmp_path):
+    near, far = Workspace(tmp_path / "near"), tmp_path / "far"
+    for index in range(4):
+        path = write_speech(tmp_path / f"{index}.wav", index)
+        add_said(near, path, f"utt-{index}", "a bee")
+    copied = copy_catalog(near, far)
+    save_wav2vec2(tmp_path / "tiny")
+    options = {"aligner": str(tmp_path / "tiny"), "min_score": 0.0, "part_seconds": 1.0}
+    align(near, num_workers=1, **options)
+    summary = align(copied, engine="ray", num_workers=1, **options)
+    assert (summary.num_out, summary.num_rejected) == (4, 0)
+    made = [path.name for path in (near.alignments / "tiny").iterdir()]
+    assert len(made) == 6
+    for name in made:
+        ours, theirs = (w.alignments / "tiny" / name for w in (near, copied))
+        assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

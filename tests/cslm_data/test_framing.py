@@ -110,8 +110,11 @@ SEGMENT = st.one_of(
 
 
 @given(st.lists(SEGMENT, max_size=8))
-def test_the_prompt_is_a_prefix_whenever_there_is_an_answer(segments):
+def test_the_prompt_is_all_turns_before_the_answer_at_the_end(segments):
     whole, prompt = spell(frame(segments)), spell(frame_prompt(segments))
     assert prompt[-1] == "<|assistant|>"
-    if any(segment.role == "assistant" for segment in segments):
+    if segments and segments[-1].role == "assistant":
         assert whole[: len(prompt)] == prompt
+        assert "<|assistant|>" not in whole[len(prompt) :]
+    else:
+        assert prompt == [*whole, "<|assistant|>"]

@@ -5,7 +5,15 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cslm_data.keys import content_id, key64, keyed_rng, md5_key, mix64
+from cslm_data.keys import (
+    content_id,
+    finalise64,
+    finalise_key,
+    key64,
+    keyed_rng,
+    md5_key,
+    mix64,
+)
 
 
 def test_a_key_is_the_xxhash64_of_length_prefixed_utf8() -> None:
@@ -30,6 +38,21 @@ def splitmix64(value: int, seed: int) -> int:
 def test_mixing_agrees_with_plain_integer_arithmetic(values: list[int], seed: int) -> None:
     mixed = mix64(np.array(values, np.uint64), seed)
     assert mixed.tolist() == [splitmix64(value, seed) for value in values]
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_one_key_is_finalised_like_many(value: int) -> None:
+    assert finalise64(np.array([value], np.uint64)).tolist() == [finalise_key(value)]
+
+
+def test_the_finaliser_is_that_of_the_published_generator() -> None:
+    # The first outputs of SplitMix64 seeded with 1234567 (Rosetta Code): state, then finalised.
+    states = [(1234567 + n * 0x9E3779B97F4A7C15) % 2**64 for n in (1, 2, 3)]
+    assert [finalise_key(state) for state in states] == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+    ]
 
 
 def test_a_keyed_generator_depends_on_seed_and_key_alone() -> None:

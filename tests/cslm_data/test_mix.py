@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 from mix_workspace import TOKENIZER, N, fill, recipe_file, rows_of, shard_bytes_of
 
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import UsageError
-from cslm_data.mix import build_mix
+from cslm_data.mix import MixOptions, build_mix, plan_only
 from cslm_data.samples import count_tokens
 from cslm_data.shards import iter_samples, read_index
 from cslm_data.text_tokenizer import load_text_tokenizer
@@ -191,30 +192,87 @@ def test_without_a_total_a_required_task_keeps_its_share_and_replay_does_not_dro
     assert rows["asr", "en"]["epochs"] < 0.5
 
 
-def test_a_mix_may_look_at_a_keyed_sample_of_each_source(workspace, tmp_path):
-    def recipe(**fields):
-        sources = [{"task": "mt", "weight": 1.0, "languages": "pairs"}]
-        return recipe_file(tmp_path, stage="pretrain", sources=sources, **fields)
+def test_a_plan_says_what_the_mix_will_be_and_writes_none(workspace, tmp_path):
+    options = MixOptions(languages=["en", "zh"])
+    output = tmp_path / "plan.parquet"
+    plan = plan_only(workspace, options, output=output)
+    assert not workspace.mixes.exists()
+    info = build_mix(workspace, languages=["en", "zh"]).info
+    assert list(info.realised) == plan.realised and info.counts == plan.counts
+    planned = pq.read_table(output).to_pylist()
+    rows = rows_of(workspace, "pretrain")
+    assert [r["order_hash"] for r in planned] == [r["order_hash"] for r in rows]
+    assert [r["num_tokens"] for r in planned] == [r["num_tokens"] for r in rows]
+    # the order is that of the hash which is kept
+    for split in ("train", "valid", "test"):
+        hashes = [r["order_hash"] for r in rows if r["split"] == split]
+        assert hashes == sorted(hashes)
 
-    few = recipe(total_tokens=300, max_candidates=30)
-    info = build_mix(workspace, languages=["en", "zh"], recipe=few).info
-    counts = info.counts
-    assert counts["candidates"] == 2 * N == counts["selected"] + counts["not_selected"]
-    [one, other] = [r for r in info.realised if r["split"] == "train"]
-    assert one["realised_tokens"] == pytest.approx(150, abs=15)
-    # about 30 of the 80 pairs were counted, and stand for all of them
-    everything = build_mix(
-        workspace, languages=["en", "zh"], recipe=recipe(total_tokens=300), name="all"
-    ).info
-    train = [r for r in everything.realised if r["split"] == "train"]
-    whole = {r["languages"]: r["available_tokens"] for r in train}
-    assert one["available_tokens"] != whole[one["languages"]]
-    assert one["available_tokens"] == pytest.approx(whole[one["languages"]], rel=0.1)
-    assert other["available_tokens"] == pytest.approx(whole[other["languages"]], rel=0.1)
-    with pytest.raises(UsageError, match="max_candidates 30: the .* raise it, or lower"):
-        build_mix(
-            workspace,
-            languages=["en", "zh"],
-            recipe=recipe(total_tokens=3000, max_candidates=30),
-            name="more",
-        )
+
+def test_a_plan_without_a_row_says_what_training_would_not_see(workspace):
+    build_mix(workspace, languages=["en", "zh"])
+    row = next(r for r in rows_of(workspace, "pretrain") if r["task"] == "mt")
+    [pair] = row["source_ids"]
+    plan = plan_only(workspace, MixOptions(languages=["en", "zh"], without=[pair]))
+    assert plan.reject_reasons == {"left_out": 2}
+    before = {r["key"] for r in rows_of(workspace, "pretrain")}
+    gone = {r["key"] for r in plan.changes if r["change"] == "gone"}
+    new = {r["key"] for r in plan.changes if r["change"] == "new"}
+    assert row["key"] in gone and gone < before and not new & before
+    assert (
+        plan.counts["candidates"]
+        == plan.counts["rejected"] + plan.counts["selected"] + (plan.counts["not_selected"])
+    )
+
+
+def test_shards_are_the_same_whoever_writes_them(workspace):
+    options = {"languages": ["en", "zh"], "shard_bytes": 60_000}
+    one = build_mix(workspace, name="one", num_workers=1, **options).info
+    two = build_mix(workspace, name="two", num_workers=2, **options).info
+    assert len(one.entries) > 10 and one.mix_id == two.mix_id
+    assert shard_bytes_of(one.folder) == shard_bytes_of(two.folder)
+
+
+def test_a_corpus_may_be_held_out_with_all_that_says_the_same(workspace, tmp_path):
+    sources = [
+        {"task": "s2s", "weight": 0.5},
+        {"task": "asr", "weight": 0.5},
+        {"task": "mt", "weight": 0.1, "languages": "pairs"},
+    ]
+    path = recipe_file(
+        tmp_path,
+        stage="sft",
+        sources=sources,
+        splits={"valid": 0.0, "test": 0.0, "held_out": {"test": ["talk"]}},
+    )
+    build_mix(workspace, languages=["en", "zh"], recipe=path)
+    rows = rows_of(workspace, "sft")
+    assert {r["split"] for r in rows if r["task"] == "s2s"} == {"test"}
+    # what the dialogues say is transcribed speech too
+    asked = {f"{role}-{lang}-{i}" for role in "qa" for lang in ("en", "zh") for i in range(30)}
+    spoken = {r["source_ids"][0]: r["split"] for r in rows if r["task"] == "asr"}
+    assert {spoken[name] for name in asked} == {"test"}
+    assert {split for name, split in spoken.items() if name not in asked} == {"train"}
+    bad = recipe_file(tmp_path, stage="sft", sources=sources, splits={"held_out": {"test": ["x"]}})
+    with pytest.raises(UsageError, match="no corpus x; there are"):
+        build_mix(workspace, languages=["en"], recipe=bad, name="bad")
+
+
+def test_a_curriculum_moves_a_task_to_where_its_weight_is(workspace, tmp_path):
+    path = recipe_file(
+        tmp_path,
+        stage="pretrain",
+        total_tokens=20_000,
+        splits={"valid": 0.0, "test": 0.0},
+        sources=[
+            {"task": "asr", "weight": 0.5, "max_epochs": 9, "curriculum": [1.0, 0.0]},
+            {"task": "tts", "weight": 0.5, "max_epochs": 9},
+        ],
+    )
+    build_mix(workspace, languages=["en"], recipe=path)
+    rows = rows_of(workspace, "pretrain")
+    tasks = [r["task"] for r in rows]
+    quarter = len(tasks) // 4
+    assert tasks[:quarter].count("asr") > 1.4 * tasks[:quarter].count("tts")
+    assert tasks[-quarter:].count("asr") < 0.4 * tasks[-quarter:].count("tts")
+    assert tasks.count("asr") == pytest.approx(tasks.count("tts"), rel=0.1)

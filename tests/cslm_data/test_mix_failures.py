@@ -21,7 +21,7 @@ from cslm_data.errors import (
     NoDataError,
     UsageError,
 )
-from cslm_data.mix import build_mix
+from cslm_data.mix import MixOptions, build_mix, plan_only
 from cslm_data.query import run_query
 from cslm_data.shards import MixInfo
 from cslm_data.workspace import Workspace
@@ -65,10 +65,13 @@ def test_what_is_missing_is_said_for_every_language_at_once(workspace, tmp_path)
     with pytest.raises(NoDataError) as error:
         build_mix(fresh, languages=["en", "zh", "de"])
     message = str(error.value)
-    assert "asr in de, but there is nothing usable among 10 (10 no_units)" in message
+    assert "de has no speech-text pairs that can be used, of 10 (10 no_units)" in message
     assert "run cslm-data quantize" in message
-    assert "mt in en-de, but there is no translations; ingest translations in en–de" in message
-    assert "take it out of the recipe" in message
+    assert "de has no translations: add MT en–de (for mt)" in message
+    assert "take the task out of the recipe" in message and "--allow-missing" in message
+    plan = plan_only(fresh, MixOptions(languages=["en", "zh", "de"], allow_missing=True))
+    assert sum("de has" in said for said in plan.missing) == 3
+    assert not any("de" in row["languages"] for row in plan.realised)
     with pytest.raises(NoDataError, match="nothing in the catalog is in fr; it holds de, en, zh"):
         build_mix(fresh, languages=["en", "fr"])
     with open_catalog(fresh, write=True, doing="test") as db:

@@ -8,7 +8,7 @@ import pytest
 
 from cslm_data import wordings as files
 from cslm_data.framing import frame
-from cslm_data.keys import key64
+from cslm_data.keys import finalise64, key64
 from cslm_data.templates import (
     PROMPT_KINDS,
     Prompts,
@@ -84,11 +84,16 @@ def test_a_language_without_wordings_gets_english_ones_and_says_so_once(caplog):
     ]
 
 
-def test_the_choice_follows_seed_and_key_and_uses_every_wording():
-    chosen = [choose_wording("asr", "en", seed=1, key=f"k{i}") for i in range(200)]
-    assert chosen == [choose_wording("asr", "en", seed=1, key=f"k{i}") for i in range(200)]
-    assert chosen != [choose_wording("asr", "en", seed=2, key=f"k{i}") for i in range(200)]
-    assert set(chosen) == set(range(len(wordings("asr", "en"))))
+def test_the_choice_follows_seed_and_hash_and_uses_every_wording():
+    def choose(kind, seed):
+        return [choose_wording(kind, "en", seed=seed, sample_hash=i) for i in range(200)]
+
+    assert choose("asr", 1) == choose("asr", 1)
+    assert choose("asr", 1) != choose("asr", 2)
+    assert set(choose("asr", 1)) == set(range(len(wordings("asr", "en"))))
+    keys = np.arange(200, dtype=np.uint64) ^ np.uint64(key64("wording", "asr", "1"))
+    expected = finalise64(keys) % np.uint64(len(wordings("asr", "en")))
+    assert choose("asr", 1) == expected.tolist()
 
 
 def test_literals_of_all_wordings_are_listed_once():

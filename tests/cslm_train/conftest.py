@@ -12,7 +12,6 @@ import pytest
 from spoken_corpus import make_corpus
 from tiny_run import make_run
 
-from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.keys import content_id, keyed_rng
 from cslm_data.records import Sample, Segment
 from cslm_data.shards import write_shard
@@ -126,6 +125,7 @@ def build_mix(workspace: Workspace) -> BuildMix:
                     tokenizer_id=tokenizer_id,
                     num_units=NUM_UNITS,
                     text_tokenizer_id=tokenizer.text_tokenizer_id,
+                    template_version=tokenizer.framing.template_version,
                 )
                 entries.append(vars(entry))
         row = {
@@ -139,7 +139,7 @@ def build_mix(workspace: Workspace) -> BuildMix:
             "frame_rate_hz": 50.0,
             "text_tokenizer_id": tokenizer.text_tokenizer_id,
             "text_tokenizer": "text_tokenizers/bpe",
-            "template_version": TEMPLATE_VERSION,
+            "template_version": tokenizer.framing.template_version,
             "splits": {},
             "realised": [],
             "shards": entries,

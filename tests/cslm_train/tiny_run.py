@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cslm_data.framing import TEMPLATE_VERSION, frame
+from cslm_data.framing import frame
 from cslm_data.records import Segment
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig, TrainConfig
@@ -80,7 +80,7 @@ def make_run(
         num_text=vocabulary.num_text,
         vocabulary_id=vocabulary.identity,
         vocab_size=vocabulary.size,
-        template_version=TEMPLATE_VERSION,
+        template_version=vocabulary.framing.template_version,
         num_processes=1,
         num_steps=step,
         init_from=None,
@@ -105,7 +105,7 @@ def teach(
     model: SpeechLlama, vocabulary: JointVocabulary, lessons: Sequence[Sequence[Segment]]
 ) -> None:
     """Repeat all lessons in one pack until each token of them is likely."""
-    encoded = vocabulary.encode_batch([frame(segments) for segments in lessons])
+    encoded = vocabulary.encode_batch([frame(segments, vocabulary.framing) for segments in lessons])
     positions = np.flatnonzero(np.concatenate([trained[1:] for _, trained in encoded]))
     targets = np.concatenate([ids[1:] for ids, _ in encoded])[positions]
     batch = PackedBatch(
