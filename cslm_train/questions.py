@@ -14,6 +14,7 @@ import numpy as np
 
 from cslm_data.audio import decode
 from cslm_data.errors import (
+    CslmError,
     MissingArtefactError,
     NoDataError,
     TokenizerMismatchError,
@@ -24,6 +25,7 @@ from cslm_data.languages import check_language
 from cslm_data.query import run_query
 from cslm_data.records import Segment, Units
 from cslm_data.samples import compile_prompt
+from cslm_data.shards import MixInfo
 from cslm_data.templates import Prompts
 from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace
@@ -94,8 +96,7 @@ def pose(
             log.warning(
                 "%s was trained on %s, not on %s", info.run, ", ".join(info.languages), code
             )
-    if task == "chat" and info.stage == "pretrain":
-        log.warning("%s was not taught to chat; train the second stage: cslm-train run", info.run)
+    _warn_untaught(workspace, info, name)
     key = text or content_id([] if units is None else units.tolist())
     return Question(
         task=name,
@@ -162,6 +163,39 @@ def _check_answer_language(task: str, language: str, answer_language: str) -> No
             f"--answer-lang: {task} answers in {language}, not in {answer_language}; "
             f"{_OTHERWISE[task]}"
         )
+
+
+def _warn_untaught(workspace: Workspace, info: RunInfo, task: str) -> None:
+    """Say when no mix that a run has learnt from held the task; nothing where that is not known."""
+    taught = _tasks_taught(workspace, info)
+    if taught and task not in taught:
+        second = info.stage == "pretrain" and task in ("s2s", "t2s", "s2st")
+        log.warning(
+            "%s was not taught %s, only %s; %s",
+            info.run,
+            task,
+            ", ".join(sorted(taught)),
+            "train the second stage: cslm-train run"
+            if second
+            else "build a mix with a source of that task and train on it",
+        )
+
+
+def _tasks_taught(workspace: Workspace, info: RunInfo) -> frozenset[str]:
+    """Tasks of the mixes of a run and of the run it began with; empty where that is not known."""
+    try:
+        mix = MixInfo.load(workspace.mixes / info.mix)
+        if mix.mix_id != info.mix_id:
+            return frozenset()
+        taught = frozenset(str(row["task"]) for row in mix.realised if row["num_samples"])
+        if info.init_from is None:
+            return taught
+        before = RunInfo.load(workspace.runs / info.init_from.run)
+    except (CslmError, KeyError):
+        return frozenset()
+    known = before.run_id == info.init_from.run_id
+    earlier = _tasks_taught(workspace, before) if known else frozenset()
+    return taught | earlier if earlier else frozenset()
 
 
 def _only(languages: tuple[str, ...], option: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from cslm_data.errors import (
 from cslm_data.framing import SPEECH_START, frame_prompt
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.templates import load_prompts
-from cslm_data.workspace import Workspace
+from cslm_data.workspace import Workspace, write_json
 from cslm_train.model import LoadedRun
 from cslm_train.questions import Question, pose
-from cslm_train.run_folder import RunInfo
+from cslm_train.run_folder import InitialRun, RunInfo
 
 
 @pytest.fixture
@@ -192,3 +193,57 @@ def test_questions_of_the_same_seed_are_worded_alike(workspace: Workspace, run: 
 
     assert posed(1) == posed(1)
     assert len({posed(seed).segments for seed in range(20)}) > 1
+
+
+def write_mix(workspace: Workspace, name: str, counts: dict[str, int]) -> None:
+    """`mix.json` of a mix of some tasks."""
+    row = {
+        "mix_id": name,
+        "name": name,
+        "stage": name,
+        "languages": ["en"],
+        "seed": 0,
+        "recipe": {},
+        "tokenizer_id": "x",
+        "num_units": 20,
+        "frame_rate_hz": 50.0,
+        "text_tokenizer_id": "x",
+        "text_tokenizer": "x",
+        "template_version": "1",
+        "splits": {},
+        "realised": [{"task": task, "num_samples": count} for task, count in counts.items()],
+        "shards": [],
+        "counts": {},
+    }
+    write_json(workspace.mixes / name / "mix.json", row)
+
+
+def test_a_task_that_a_run_was_not_taught_is_said(
+    workspace: Workspace, run: LoadedRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = dataclasses.replace(
+        run.info, run="pretrain", stage="pretrain", mix="pretrain", mix_id="pretrain"
+    )
+    first.save(workspace.runs / "pretrain")
+    start = InitialRun(run="pretrain", run_id=first.run_id, step=1)
+    second = dataclasses.replace(run.info, mix_id="sft", init_from=start)
+
+    def warned(info: RunInfo, task: str) -> list[str]:
+        caplog.clear()
+        pose(workspace, info, task, utterance="u1")
+        return [record.getMessage() for record in caplog.records]
+
+    write_mix(workspace, "sft", {"s2s": 3, "st": 0})
+    # What the run began with may have been taught anything: its mix is gone.
+    assert warned(second, "st") == []
+    write_mix(workspace, "pretrain", {"asr": 2, "tts": 2})
+    assert warned(second, "asr") == warned(second, "chat") == warned(first, "asr") == []
+    assert warned(second, "st") == [
+        "sft was not taught st, only asr, s2s, tts; build a mix with a source of that task and "
+        "train on it"
+    ]
+    assert warned(first, "chat") == [
+        "pretrain was not taught s2s, only asr, tts; train the second stage: cslm-train run"
+    ]
+    # Another mix of the same name says nothing of the run.
+    assert warned(dataclasses.replace(first, mix_id="older"), "chat") == []
