@@ -17,6 +17,7 @@ from cslm_cli import (
     measuring,
     quality,
     shell,
+    synthesis,
     tables,
     tokenizers,
     units,
@@ -172,6 +173,7 @@ tokenizers.register(app)
 units.register(app)
 measuring.register(app)
 quality.register(app)
+synthesis.register(app)
 listen.register(app)
 converters.register(app)
 exports.register(app)
