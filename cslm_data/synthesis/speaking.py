@@ -6,8 +6,9 @@ the row alone, never on the worker or on what was spoken before.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from cslm_data.synthesis import load_backend
 from cslm_data.synthesis.backend import Backend, BackendOptions, Speech, UnspeakableError
 from cslm_data.synthesis.parts import Item, PlannedTurn, SpeechPart, write_speech_part
 from cslm_data.synthesis.speakable import speakable
+
+_SHORTEST_S = 0.1
+"""Shorter speech is none that ingest takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ def make_speaker(folder: LocalFolder, options: SpeakingOptions) -> Callable[[Spe
         seconds = 0.0
         for item in part.items:
             try:
-                speeches = [_speak(backend, item, at, options) for at in range(len(item.turns))]
+                speeches = _speak(backend, item, options)
             except UnspeakableError as error:
                 num_rejected += 1
                 refusal = (error.reason, error.detail)
@@ -81,28 +85,54 @@ def encode_flac(speech: Speech) -> bytes:
     return buffer.getvalue()
 
 
-def _speak(backend: Backend, item: Item, at: int, options: SpeakingOptions) -> Speech | None:
-    """The speech of a turn, None where it stays text. Raises UnspeakableError that names it."""
+def _speak(backend: Backend, item: Item, options: SpeakingOptions) -> list[Speech | None]:
+    """The speech of each turn, None where it stays text. Raises UnspeakableError that names it.
+
+    All texts are looked at before the first is spoken: many rows are refused for their answer.
+    """
+    lines = []
+    for at, turn in enumerate(item.turns):
+        with _named(at, turn):
+            is_spoken = turn["voice"] is not None
+            lines.append(
+                speakable(turn["text"], max_seconds=options.max_seconds) if is_spoken else ""
+            )
+    return [
+        None if turn["voice"] is None else _speak_line(backend, line, item, at, options)
+        for at, (turn, line) in enumerate(zip(item.turns, lines, strict=True))
+    ]
+
+
+def _speak_line(
+    backend: Backend, line: str, item: Item, at: int, options: SpeakingOptions
+) -> Speech:
     turn = item.turns[at]
-    if turn["voice"] is None:
-        return None
-    try:
-        line = speakable(turn["text"], max_seconds=options.max_seconds)
+    with _named(at, turn):
         speech = backend.speak(
             line,
             language=turn["language"],
-            voice=turn["voice"],
+            voice=str(turn["voice"]),
             seed=key64(str(options.seed), item.id, str(at)) >> 33,
         )
         if not speech.samples_T.any():
             raise UnspeakableError("bad_audio", "nothing but silence")
+        if speech.duration_s < _SHORTEST_S:
+            detail = f"{speech.duration_s:.3f} s < {_SHORTEST_S} s of speech"
+            raise UnspeakableError("bad_audio", detail)
         if speech.duration_s > options.max_seconds:
             detail = f"{speech.duration_s:.1f} s > --max-seconds {options.max_seconds:g}"
             raise UnspeakableError("too_long", detail)
+    return speech
+
+
+@contextlib.contextmanager
+def _named(at: int, turn: PlannedTurn) -> Iterator[None]:
+    """Say which turn was refused."""
+    try:
+        yield
     except UnspeakableError as error:
         where = f"turn {at} ({turn['role']}, {turn['language']}, {turn['voice']})"
         raise UnspeakableError(error.reason, f"{where}: {error.detail}") from error
-    return speech
 
 
 def _turn(turn: PlannedTurn, speech: Speech | None, start: int, data: bytes) -> dict[str, Any]:
