@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cslm_data.catalog import open_catalog, read_sql
 from cslm_data.engines import RunParts, load_engine
 from cslm_data.errors import StorageError, UsageError
 from cslm_data.keys import content_id
@@ -29,7 +28,7 @@ from cslm_data.synthesis import load_backend
 from cslm_data.synthesis.backend import Backend, BackendOptions
 from cslm_data.synthesis.choosing import TABLES, Selection, What, find_voices, plan_new
 from cslm_data.synthesis.parts import unfinished_speech
-from cslm_data.synthesis.publishing import publish, read_parts
+from cslm_data.synthesis.publishing import Published, publish
 from cslm_data.synthesis.speakable import UNFIT
 from cslm_data.synthesis.speaking import SpeakingOptions, make_speaker
 from cslm_data.units.parts import count_unfinished, forget_rejected, list_parts
@@ -159,25 +158,24 @@ def synthesize(
         )
         new_seconds = _speak(folder, run_parts, speaking, num_workers)
         folder.remove_leftovers()
-        source = publish(
+        published = publish(
             workspace,
             folder,
             table=TABLES[what],
             backend=speaker.name,
             job=job,
             max_seconds=max_seconds,
+            earlier=earlier,
         )
-        return _summarise(
-            workspace,
-            folder,
-            earlier,
-            job=job,
-            backend=speaker,
-            num_chosen=num_chosen,
-            new_seconds=new_seconds,
-            not_ingested=0 if source is None else source.rejected,
-            start=start,
-        )
+    return _summarise(
+        published,
+        folder,
+        job=job,
+        backend=speaker,
+        num_chosen=num_chosen,
+        new_seconds=new_seconds,
+        start=start,
+    )
 
 
 def _check(
@@ -270,24 +268,18 @@ def _speak(
 
 
 def _summarise(
-    workspace: Workspace,
+    published: Published,
     folder: LocalFolder,
-    earlier: list[str],
     *,
     job: str,
     backend: Backend,
     num_chosen: int,
     new_seconds: float,
-    not_ingested: int,
     start: float,
 ) -> SynthesizeSummary:
-    with open_catalog(workspace, doing="cslm-data synthesize") as connection:
-        read_parts(connection, folder, earlier)
-        counts = connection.execute(read_sql("synthesize_counts")).fetchall()
-        groups = connection.execute(read_sql("synthesize_groups")).fetchall()
     reasons: dict[str, int] = {}
     num_out = num_already = 0
-    for reason, is_earlier, number in counts:
+    for reason, is_earlier, number in published.counts:
         if reason is not None:
             reasons[reason] = reasons.get(reason, 0) + number
         elif is_earlier:
@@ -307,8 +299,10 @@ def _summarise(
         num_rejected=num_rejected,
         num_already=num_already,
         reject_reasons=dict(sorted(reasons.items())),
-        groups=tuple(SynthesizedGroup(**dict(zip(names, row, strict=True))) for row in groups),
+        groups=tuple(
+            SynthesizedGroup(**dict(zip(names, row, strict=True))) for row in published.groups
+        ),
         new_seconds=new_seconds,
-        not_ingested=not_ingested,
+        not_ingested=published.not_ingested,
         elapsed_s=time.monotonic() - start,
     )

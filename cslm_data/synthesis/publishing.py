@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from cslm_data.audio_store import with_range
 from cslm_data.catalog import Connection, open_catalog, read_sql, run_over_files
-from cslm_data.ingest import SourceSummary, ingest
+from cslm_data.ingest import DEFAULT_MAX_DURATION_S, ingest
 from cslm_data.records import Reject
 from cslm_data.reject_files import write_rejects
 from cslm_data.storage import LocalFolder
@@ -28,10 +29,16 @@ _OF_UTTERANCES = ("utterances.jsonl", "manifest")
 """Name of the manifest of a table, and the format that ingest reads it as."""
 
 
-def read_parts(connection: Connection, folder: LocalFolder, earlier: list[str]) -> None:
-    """Make the view `spoken`, and the table `earlier` of the parts there were before."""
-    run_over_files(connection, "synthesize_spoken", f"{folder.sql_address}/{PARTS}")
-    connection.register("earlier", pa.table({"part": pa.array(earlier, pa.string())}))
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a job holds now."""
+
+    counts: list[tuple[str | None, bool, int]]
+    """Reason (None: spoken), whether an earlier run did it, number of rows of the catalog."""
+    groups: list[tuple[Any, ...]]
+    """Corpus, language, texts, seconds, voices, rejected."""
+    not_ingested: int
+    """Rows of the manifest that the catalog refused."""
 
 
 def publish(
@@ -42,34 +49,35 @@ def publish(
     backend: str,
     job: str,
     max_seconds: float,
-) -> SourceSummary | None:
-    """Write the manifest of a job and what it refused, and ingest it; None where it never spoke."""
+    earlier: list[str],
+) -> Published:
+    """Write the manifest of a job and what it refused, and ingest it. `earlier`: parts before."""
     name, format = _MANIFESTS.get(table, _OF_UTTERANCES)
     path = folder.path / name
     num_rows = 0
     with open_catalog(workspace, doing="cslm-data synthesize") as connection:
-        read_parts(connection, folder, [])
-        refused = connection.execute(read_sql("synthesize_rejects")).fetchall()
+        run_over_files(connection, "synthesize_spoken", f"{folder.sql_address}/{PARTS}")
+        connection.register("earlier", pa.table({"part": pa.array(earlier, pa.string())}))
+        counts = connection.execute(read_sql("synthesize_counts")).fetchall()
+        groups = connection.execute(read_sql("synthesize_groups")).fetchall()
+        refused = _fetch(connection, read_sql("synthesize_rejects"))
         write_rejects(
             workspace.rejects / f"synthesize-{folder.path.name}.parquet",
             (Reject(stage=STAGE, corpus=c, key=k, reason=r, detail=d) for c, k, r, d in refused),
         )
-        rows = _fetch(connection, read_sql("synthesize_rows"))
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-            for row in rows:
+            for row in _fetch(connection, read_sql("synthesize_rows")):
                 for line in _lines(row, table, backend, job):
                     stream.write(json.dumps(line, ensure_ascii=False) + "\n")
                     num_rows += 1
-    if not num_rows and not _was_read(workspace, str(path.resolve())):
-        return None
-    summary = ingest(workspace, [path], format=format, max_duration_s=max(60.0, max_seconds + 1.0))
-    return summary.sources[0]
-
-
-def _was_read(workspace: Workspace, source_uri: str) -> bool:
-    with open_catalog(workspace, doing="cslm-data synthesize") as connection:
         query = "select 1 from sources where source_uri = ?"
-        return bool(connection.execute(query, [source_uri]).fetchall())
+        was_read = connection.execute(query, [str(path.resolve())]).fetchall()
+    not_ingested = 0
+    if num_rows or was_read:
+        longest_s = max(DEFAULT_MAX_DURATION_S, max_seconds + 1.0)
+        summary = ingest(workspace, [path], format=format, max_duration_s=longest_s)
+        not_ingested = summary.num_rejected
+    return Published(counts=counts, groups=groups, not_ingested=not_ingested)
 
 
 def _fetch(connection: Connection, query: str) -> Iterator[tuple[Any, ...]]:
