@@ -124,13 +124,15 @@ def synthesize(
     )
     options = BackendOptions(command=command, time_limit_s=time_limit_s)
     speaker = load_backend(backend, options)
-    spoken_by = find_voices(speaker, selection.languages, voices)
+    # In one order: who speaks a row does not depend on that in which voices are named.
+    wanted = voices if voices is None or isinstance(voices, int) else sorted(set(voices))
+    spoken_by = find_voices(speaker, selection.languages, wanted)
     _warn_of_one_voice(what, speaker, spoken_by)
     run_parts = load_engine(engine)
     settings: dict[str, object] = {
         "table": TABLES[what],
         "backend": speaker.identity,
-        "voices": voices if voices is None or isinstance(voices, int) else sorted(voices),
+        "voices": wanted,
         "seed": seed,
         "max_seconds": max_seconds,
         "spoken_form": _SPOKEN_FORM,
