@@ -18,6 +18,13 @@ from cslm_data.text.numbers import fold_digits, mark_digits, spell_numbers
 _HAN = r"㐀-䶿一-鿿豈-﫿〇\U00020000-\U0003ffff"
 _RUN = re.compile(rf"(?P<han>[{_HAN}]+)|(?P<latin>[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’ .-]*)|(?P<other>.)")
 _SYLLABLE = re.compile(r"[a-zêü]+[1-5]")
+_SYMBOLS = str.maketrans(
+    {
+        **{"℃": "摄氏度", "℉": "华氏度", "+": "加", "=": "等于", "×": "乘以", "÷": "除以"},
+        **{"<": "小于", ">": "大于", "≤": "小于等于", "≥": "大于等于", "&": "和"},
+    }
+)
+"""What is said for them; other symbols are not said."""
 _ALONE = {"长": "chang2", "地": "de5", "得": "de5"}
 """What these are outside of phrases; the dictionary has their readings inside of them."""
 _PAUSES = {
@@ -41,7 +48,9 @@ def read_mandarin(text: str) -> list[Stretch]:
 
     Latin words stand apart: among pinyin, `he` or `can` would be read as syllables.
     """
-    wide = unicodedata.normalize("NFKC", mark_digits(text, "zh"))
+    plus = re.sub(r"(?<=[A-Za-z])\++", lambda found: " plus" * len(found[0]) + " ", text)
+    said = plus.translate(_SYMBOLS)
+    wide = unicodedata.normalize("NFKC", mark_digits(said, "zh"))
     plain = re.sub(r"\s+", " ", spell_numbers(fold_digits(wide), "zh"))
     stretches: list[Stretch] = []
     pinyin: list[str] = []

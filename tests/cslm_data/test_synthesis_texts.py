@@ -37,7 +37,8 @@ def test_a_text_becomes_one_line(text: str, line: str) -> None:
         ("", "no_words"),
         ("... !?", "no_words"),
         ("\x00\x00", "no_words"),
-        ("word " * 100, "too_long"),
+        ("word " * 61, "too_long"),
+        ("好" * 101, "too_long"),
         ("Look:\n```\nx\n```", "code"),
         ("def area(r):\n    return r", "code"),
         ("for (i = 0; i < 3; i++) {\n  go();\n}", "code"),
@@ -83,6 +84,8 @@ def test_mandarin_is_read_with_numbers_spelled_and_latin_words_apart() -> None:
     ]
     assert read_mandarin("50%") == [("bai3 fen1 zhi1 wu3 shi2", True)]
     assert read_mandarin("，。") == []
+    assert read_mandarin("20℃") == [("er4 shi2 she4 shi4 du4", True)]
+    assert read_mandarin("C++") == [("C plus plus", False)]
     # Characters of espeak's own language stay out of what it is given.
     assert all("[" not in stretch.text for stretch in read_mandarin("[[好]]<好>"))
 
