@@ -19,6 +19,7 @@ from cslm_cli import (
     mixes,
     quality,
     shell,
+    synthesis,
     tables,
     tokenizers,
     units,
@@ -172,6 +173,7 @@ units.register(app)
 measuring.register(app)
 aligning.register(app)
 quality.register(app)
+synthesis.register(app)
 listen.register(app)
 converters.register(app)
 exports.register(app)
