@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from spoken_corpus import make_corpus
+from tiny_run import make_run
 
 from cslm_data.keys import content_id, keyed_rng
 from cslm_data.records import Sample, Segment
 from cslm_data.shards import write_shard
+from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.text_tokenizer import load_text_tokenizer, train_text_tokenizer
+from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace, write_json
+from cslm_train.model import LoadedRun, load_run
 
 NUM_UNITS = 20
 WORDS = {
@@ -145,3 +150,41 @@ def build_mix(workspace: Workspace) -> BuildMix:
         return folder
 
     return build
+
+
+# --- speech -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of four utterances with units, and one that came after quantize."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def spoken(corpus: Path, tmp_path: Path) -> Workspace:
+    """A copy of that workspace."""
+    shutil.copytree(corpus, tmp_path / "workspace")
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def tokenizer(spoken: Workspace) -> SpeechTokenizer:
+    return tokenizer_folders.find_tokenizer(spoken, None)
+
+
+@pytest.fixture
+def run(
+    spoken: Workspace,
+    tokenizer_folder: Path,
+    tokenizer: SpeechTokenizer,
+) -> LoadedRun:
+    made = make_run(
+        spoken.runs / "sft",
+        tokenizer_folder,
+        stage="sft",
+        tokenizer_id=tokenizer.tokenizer_id,
+        num_units=tokenizer.num_units,
+        max_seq_len=512,
+    )
+    return load_run(made)
