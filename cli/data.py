@@ -281,8 +281,8 @@ def sql(
     """Ask the workspace in SQL (DuckDB): queries alone, and of the workspace's files alone.
 
     Tables: corpora utterances bitext dialogues dialogue_turns texts tokenizers units alignments
-    measures text_languages mixes mix_samples shards rejects excluded curations batches; and
-    all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
+    measures text_languages mixes mix_samples sample_places shards rejects excluded curations
+    batches; and all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
     """
     where = shell.workspace_of(workspace)
     output = Output.JSON if json else output

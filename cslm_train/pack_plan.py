@@ -184,11 +184,11 @@ def _measure(
     """Index, key, group, number of tokens and whether any target is trained, of each sample."""
     for start in range(0, len(file), _ENCODED_AT_A_TIME):
         indexes = range(start, min(start + _ENCODED_AT_A_TIME, len(file)))
-        encoded = vocabulary.encode_batch([frame(file.sample(i).segments) for i in indexes])
-        for index, (ids, trained) in zip(indexes, encoded, strict=True):
-            entry = file.index.samples[index]
-            group = f"{entry.task}/{entry.languages}"
-            yield index, entry.key, group, len(ids), bool(trained[1:].any())
+        samples = list(file.samples(indexes.start, indexes.stop))
+        encoded = vocabulary.encode_batch([frame(sample.segments) for sample in samples])
+        for index, sample, (ids, trained) in zip(indexes, samples, encoded, strict=True):
+            group = f"{sample.task}/{sample.languages}"
+            yield index, sample.key, group, len(ids), bool(trained[1:].any())
 
 
 def _load(path: Path, identity: str, split: str, pack_length: int) -> PackPlan | None:

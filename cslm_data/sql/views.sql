@@ -147,6 +147,20 @@ select
     unnest(shards, recursive := true),
 from {shard_files};
 
+-- One row per sample of a shard: at which bytes of it the data of its members lie. `units_offset` and
+-- `units_bytes` are null for a sample without speech.
+create or replace temp view sample_places as
+select
+    regexp_extract(filename, 'mixes/([^/]+)/shards/[^/]+$', 1) as mix,
+    regexp_extract(filename, '([^/]+)[.]idx[.]parquet$', 1) as shard,
+    "key",
+    json_offset,
+    json_bytes,
+    units_offset,
+    units_bytes,
+    num_units,
+from {place_parts};
+
 -- One row per sample that a training run read or will read: which step, rank and pack it is in.
 create or replace temp view batches as
 select
