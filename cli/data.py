@@ -20,6 +20,7 @@ from cslm_cli import (
     tables,
     tokenizers,
     units,
+    verify,
 )
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
 
@@ -176,6 +177,7 @@ listen.register(app)
 converters.register(app)
 exports.register(app)
 auditing.register(app)
+verify.register(app)
 curation.register(app)
 
 
