@@ -1,4 +1,4 @@
-"""mixes/<name> → what is wrong with it, a row each: structure, checksums, content, sums, identities.
+"""mixes/<name> → what is wrong with it, a row each: tars, checksums, content, sums, identities.
 
 Step 1: mix.json and mix.parquet are read; the files that are there must be those they name.
 Step 2: every shard is looked through by itself, in parallel: see `cslm_data.verifying.shard_check`.

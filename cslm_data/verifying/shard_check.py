@@ -176,10 +176,9 @@ def _check_samples(
             texts = []
     if tokenizer is not None:
         _check_texts(tokenizer, texts, notes)
-    if index is not None and len(seen) != len(index):
-        # A tar that breaks off has been told as such.
-        if not notes.counts["tar"]:
-            notes.add("index", f"{len(seen)} samples in the tar, {len(index)} in its index")
+    # A tar that breaks off has been told as such.
+    if index is not None and len(seen) != len(index) and not notes.counts["tar"]:
+        notes.add("index", f"{len(seen)} samples in the tar, {len(index)} in its index")
 
 
 def _grouped(data: mmap.mmap, notes: _Notes) -> Iterator[tuple[str, Member, Member | None]]:

@@ -50,8 +50,12 @@ def test_energon_itself_reads_the_mix(workspace):
         warnings.simplefilter("ignore")
         config = energon.WorkerConfig(rank=0, world_size=1, num_workers=0)
 
+        @energon.stateless
+        def cook(sample):
+            return dict(sample)
+
         class Encoder(energon.DefaultTaskEncoder):
-            cookers = (energon.Cooker(lambda sample: dict(sample)),)
+            cookers = (energon.Cooker(cook),)
 
             def batch(self, samples):
                 return samples

@@ -231,7 +231,8 @@ def test_an_edited_mix_parquet_is_found(workspace, mix, fast):
     path = str(mix / "mix.parquet")
     duckdb.sql(
         f"copy (select * replace (case when key = 'mt-4' then 'mt-9' else key end as key, "
-        f"num_units + (key = 'asr-0')::int as num_units) from '{path}') to '{path}.new' (format parquet)"
+        f"num_units + (key = 'asr-0')::int as num_units) from '{path}') "
+        f"to '{path}.new' (format parquet)"
     )
     (mix / "mix.parquet.new").replace(mix / "mix.parquet")
     assert found(workspace, fast=fast) == {
