@@ -100,8 +100,9 @@ def write_slamkit(job: MixJob) -> None:
 
 
 def write_hf_parquet(job: MixJob) -> None:
-    """A file for each shard. Prompt and response are of the last answer, null where a text of the
-    sample spells speech; `segments` has everything.
+    """A file for each shard; `segments` has everything.
+
+    Prompt and response are of the last answer, null where a text of the sample spells speech.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -91,8 +91,6 @@ def test_parquet_holds_every_segment_of_every_sample(workspace, tmp_path):
         "data/train-00001-of-00002.parquet": 2,
         "data/test-00000-of-00001.parquet": 1,
     }
-    for name, keys in zip(sorted(summary.files, reverse=True), SHARDS.values(), strict=False):
-        assert name and keys
     rows = pq.read_table(out / "data" / "train-00000-of-00002.parquet").to_pylist()
     assert [row["key"] for row in rows] == SHARDS["train-000000.tar"]
     for row in rows:
