@@ -274,11 +274,26 @@ class ShardFile:
         document = self._bytes[offset : offset + num_bytes]
         if not units_offset:
             return _decode(key, document, _NO_UNITS, 0, 0)
-        first = units_offset + NPY_HEADER_BYTES
-        count = (units_bytes - NPY_HEADER_BYTES) // 2
+        return _decode(key, document, self._words_M, *self._span(key, units_offset, units_bytes))
+
+    def units(self, start: int = 0, stop: int | None = None) -> Iterator[Units]:
+        """All units of each sample, uint16 (N,), without a look at its segments."""
+        index, words_M, span = self.index, self._words_M, self._span
+        places = (c_N[start:stop].tolist() for c_N in (index.units_offset_N, index.units_bytes_N))
+        for key, offset, num_bytes in zip(index.keys[start:stop], *places, strict=True):
+            if offset:
+                first, last = span(key, offset, num_bytes)
+                yield words_M[first:last]
+            else:
+                yield _NO_UNITS
+
+    def _span(self, key: str, offset: int, num_bytes: int) -> tuple[int, int]:
+        """Where the units of a sample begin and end in the words of the shard."""
+        first = offset + NPY_HEADER_BYTES
+        count = (num_bytes - NPY_HEADER_BYTES) // 2
         last = first // 2 + count
         if (
-            self._bytes[units_offset:first] != npy_header(count)
+            self._bytes[offset:first] != npy_header(count)
             or last > len(self._words_M)
             or first % 2
         ):
@@ -286,7 +301,7 @@ class ShardFile:
                 f"{self.path}: units of {key} do not begin where the index says; "
                 "cslm-data build-mix --overwrite"
             )
-        return _decode(key, document, self._words_M, first // 2, last)
+        return first // 2, last
 
 
 # --- a mix of shards -------------------------------------------------------------------------

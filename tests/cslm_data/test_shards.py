@@ -262,6 +262,8 @@ def test_a_range_of_samples_is_read_in_order(shard):
     file = ShardFile(shard)
     assert list(file.samples(1, 3)) == SAMPLES[1:3]
     assert list(file.samples(3)) == []
+    assert [units.tolist() for units in file.units()] == [[0, 65, 499, 7], [], list(range(500))]
+    assert [len(units) for units in file.units(1, 2)] == [0]
     assert [dataclasses.replace(s) for s in file.samples()] == SAMPLES
 
 
