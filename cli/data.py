@@ -23,6 +23,7 @@ from cslm_cli import (
     tables,
     tokenizers,
     units,
+    verify,
 )
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
 
@@ -178,6 +179,7 @@ listen.register(app)
 converters.register(app)
 exports.register(app)
 auditing.register(app)
+verify.register(app)
 curation.register(app)
 mixes.register(app)
 
@@ -216,7 +218,7 @@ def sql(
     """Ask the workspace in SQL (DuckDB): queries alone, and of the workspace's files alone.
 
     Tables: corpora utterances bitext dialogues dialogue_turns texts tokenizers units alignments
-    best_alignments measures text_languages mixes mix_samples shards rejects excluded curations
+    best_alignments measures text_languages mixes mix_samples sample_places lineage shards rejects excluded curations
     batches; and all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
     """
     where = shell.workspace_of(workspace)
