@@ -57,11 +57,12 @@ def write_theirs(path: Path, samples: list[Sample]) -> None:
 
 
 def read_ours(path: Path) -> list[np.ndarray]:
-    shard = ShardFile(path)
-    units = []
-    for position in range(len(shard)):
-        units.extend(s.units for s in shard.sample(position).segments if s.modality == "speech")
-    return units
+    return [
+        segment.units
+        for sample in ShardFile(path).samples()
+        for segment in sample.segments
+        if segment.modality == "speech"
+    ]
 
 
 def read_theirs(path: Path) -> list[np.ndarray]:

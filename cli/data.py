@@ -19,9 +19,11 @@ from cslm_cli import (
     mixes,
     quality,
     shell,
+    synthesis,
     tables,
     tokenizers,
     units,
+    verify,
 )
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
 
@@ -172,10 +174,12 @@ units.register(app)
 measuring.register(app)
 aligning.register(app)
 quality.register(app)
+synthesis.register(app)
 listen.register(app)
 converters.register(app)
 exports.register(app)
 auditing.register(app)
+verify.register(app)
 curation.register(app)
 mixes.register(app)
 
@@ -214,8 +218,9 @@ def sql(
     """Ask the workspace in SQL (DuckDB): queries alone, and of the workspace's files alone.
 
     Tables: corpora utterances bitext dialogues dialogue_turns texts tokenizers units alignments
-    best_alignments measures text_languages mixes mix_samples shards rejects excluded curations
-    batches; and all_utterances all_bitext all_dialogues, with what filter and dedup moved out.
+    best_alignments measures text_languages mixes mix_samples sample_places lineage shards rejects
+    excluded curations batches; and all_utterances all_bitext all_dialogues, with what filter and
+    dedup moved out.
     """
     where = shell.workspace_of(workspace)
     output = Output.JSON if json else output

@@ -1,4 +1,4 @@
-"""`cslm-data export`: the catalog in the formats of other toolkits, and our own."""
+"""`cslm-data export`: the catalog or a mix in the formats of other toolkits, and our own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
 
+from cslm_data.errors import UsageError
+
 
 class ExportFormat(StrEnum):
     """Whose files."""
@@ -18,6 +20,9 @@ class ExportFormat(StrEnum):
     NEMO = "nemo"
     LHOTSE = "lhotse"
     KALDI = "kaldi"
+    CSLM = "cslm"
+    SLAMKIT = "slamkit"
+    HF_PARQUET = "hf-parquet"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,13 +33,22 @@ def register(app: typer.Typer) -> None:
 def export(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     format: Annotated[
-        ExportFormat, typer.Option("--format", help="Whose files; manifest: our own.")
+        ExportFormat,
+        typer.Option(
+            "--format", help="Whose files; manifest: our own; from cslm on: of a mix, see --mix."
+        ),
     ] = ExportFormat.MANIFEST,
+    mix: Annotated[
+        str | None,
+        typer.Option(help="Samples of this mix instead of the catalog.", show_default=False),
+    ] = None,
     workspace: WorkspaceOption = None,
     langs: Annotated[
         str | None, typer.Option("--langs", help="Languages, e.g. en,zh. Default: all.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="This split of the corpora alone.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="This split (of the corpora, or of the mix) alone.")
+    ] = None,
     corpus: Annotated[str | None, typer.Option(help="This corpus alone.")] = None,
     where: Annotated[
         str | None,
@@ -62,22 +76,40 @@ def export(
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:
-    """Write the catalog as manifests: our own, NeMo's, Lhotse's cuts, Kaldi's data directories."""
-    from cslm_data.exporting.catalog_export import export_catalog
+    """Write the catalog as manifests: our own, NeMo's, Lhotse's cuts, Kaldi's data directories.
 
-    summary = export_catalog(
-        shell.workspace_of(workspace),
-        out,
-        format=format.value,
-        languages=shell.languages_of(langs or ""),
-        split=split,
-        corpus=corpus,
-        where=where,
-        relative=relative,
-        cut=cut,
-        pipes=pipes,
-        overwrite=overwrite,
-    )
+    With --mix, the samples of a mix: cslm, slamkit, hf-parquet.
+    """
+    if mix is None:
+        from cslm_data.exporting.catalog_export import export_catalog
+
+        summary = export_catalog(
+            shell.workspace_of(workspace),
+            out,
+            format=format.value,
+            languages=shell.languages_of(langs or ""),
+            split=split,
+            corpus=corpus,
+            where=where,
+            relative=relative,
+            cut=cut,
+            pipes=pipes,
+            overwrite=overwrite,
+        )
+    else:
+        from cslm_data.exporting.mix_export import export_mix
+
+        _check_alone(
+            langs=langs, corpus=corpus, where=where, relative=relative, cut=cut, pipes=pipes
+        )
+        summary = export_mix(
+            shell.workspace_of(workspace),
+            mix,
+            out,
+            format=format.value,
+            split=split,
+            overwrite=overwrite,
+        )
     if json:
         tables.print_json(summary)
     else:
@@ -101,3 +133,10 @@ def export(
     shell.check_reject_rate(
         summary.num_rejected, summary.num_in, max_reject_rate, f"export {summary.folder}"
     )
+
+
+def _check_alone(**options: str | bool | None) -> None:
+    """Raise UsageError for options that choose rows of the catalog."""
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        raise UsageError(f"{given[0]}: chooses of the catalog; leave it out with --mix")

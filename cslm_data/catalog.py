@@ -54,6 +54,11 @@ _PARTS: dict[str, tuple[str, str]] = {
         "source_ids varchar[], epoch uinteger, num_tokens uinteger, num_units uinteger, "
         "shard varchar",
     ),
+    "place_parts": (
+        "mixes/*/shards/*.idx.parquet",
+        "key varchar, json_offset ubigint, json_bytes uinteger, units_offset ubigint, "
+        "units_bytes uinteger, num_units uinteger",
+    ),
     "reject_parts": (
         "{mixes/*/rejects,runs/*/rejects-*,rejects/*}.parquet",
         "stage varchar, corpus varchar, key varchar, reason varchar, detail varchar",
@@ -64,6 +69,9 @@ _PARTS: dict[str, tuple[str, str]] = {
     ),
 }
 """Parquet behind the others: pattern in the workspace (or {two}), columns."""
+
+_MANY = frozenset({"place_parts"})
+"""Files that all have the columns of the first one: there are too many to look into each."""
 
 _DOCUMENTS: dict[str, tuple[str, str]] = {
     "tokenizer_files": (
@@ -200,7 +208,10 @@ def _holder(workspace: Workspace) -> str:
 def _make_views(connection: Connection, workspace: Workspace) -> None:
     scans = {
         "unit_parts": _scan_units(connection, require_units_folder(workspace)),
-        **{name: _scan(workspace.root, *part, "read_parquet") for name, part in _PARTS.items()},
+        **{
+            name: _scan(workspace.root, *part, "read_parquet", alike=name in _MANY)
+            for name, part in _PARTS.items()
+        },
         **{name: _scan(workspace.root, *file, "read_json") for name, file in _DOCUMENTS.items()},
     }
     text = read_sql("views")
@@ -228,13 +239,15 @@ def _scan_units(connection: Connection, units: Folder) -> str:
     return f"(select * from read_parquet('{quoted}', filename = true))"
 
 
-def _scan(root: Path, pattern: str, columns: str, reader: str) -> str:
+def _scan(root: Path, pattern: str, columns: str, reader: str, *, alike: bool = False) -> str:
     """A table expression over the files, or an empty one with the same columns."""
     found = [each for each in _alternatives(pattern) if next(root.glob(each), None) is not None]
     if not found:
         return f"({_nothing(columns)})"
     quoted = (str(root / each).replace("'", "''") for each in found)
     files = "[" + ", ".join(f"'{file}'" for file in quoted) + "]"
+    if alike:
+        return f"(select * from {reader}({files}, filename = true))"
     if reader == "read_parquet":
         # No rows of all columns: files of an earlier version do not have them all.
         rows = f"select * from read_parquet({files}, union_by_name = true, filename = true)"

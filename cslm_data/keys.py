@@ -72,6 +72,11 @@ def keyed_rng(seed: int, *parts: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key64(str(seed), *parts)))
 
 
+def keyed_choice(seed: int, num_choices: int, *parts: str) -> int:
+    """A choice in `range(num_choices)` that depends on the seed and the key alone."""
+    return key64(str(seed), *parts) % num_choices
+
+
 def content_id(value: object, *, length: int = 16) -> str:
     """Hexadecimal identity of a JSON-like value (BLAKE2b of its canonical JSON)."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cslm_data.errors import NoDataError
+from cslm_data.errors import CorruptArtefactError, NoDataError
 from cslm_data.query import run_query
 from cslm_data.records import Sample
 from cslm_data.shards import ShardFile
@@ -26,7 +26,10 @@ class FoundSample:
 
 
 def find_sample(workspace: Workspace, key: str, *, mix: str | None = None) -> FoundSample | None:
-    """The sample of this key in a mix (the first by name, or the one named), None without one."""
+    """The sample of this key in a mix (the first by name, or the one named), None without one.
+
+    Raises CorruptArtefactError where the shard does not hold what mix.parquet says.
+    """
     rows = run_query(
         workspace,
         "select mix, split, shard from mix_samples where key = $key "
@@ -37,7 +40,12 @@ def find_sample(workspace: Workspace, key: str, *, mix: str | None = None) -> Fo
         return None
     mix_name, split, shard = rows[0]
     file = ShardFile(workspace.mixes / mix_name / "shards" / shard)
-    position = next(i for i, entry in enumerate(file.index.samples) if entry.key == key)
+    position = file.index.position(key)
+    if position is None:
+        raise CorruptArtefactError(
+            f"{file.path}: {key} is not in its index, but in mix.parquet; see what else is wrong: "
+            f"cslm-data verify {mix_name}"
+        )
     return FoundSample(mix=mix_name, split=split, shard=shard, sample=file.sample(position))
 
 

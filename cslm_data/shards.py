@@ -2,8 +2,9 @@
 
 A shard holds segments, never token ids, so one set serves any base model. Each sample is
 `<key>.json` (its segments) followed by `<key>.units.npy` (all its units, where it has speech).
-Beside `<shard>.tar` lies `<shard>.tar.idx.json` with the byte offsets of both, through which
+Beside `<shard>.tar` lies `<shard>.tar.idx.parquet` with the byte offsets of both, through which
 `ShardFile` reads without parsing the tar. The bytes depend on the samples alone: mtime 0, no owner.
+Several processes may write shards at once, each its own.
 
 The index takes its name before the tar does, so a tar that is there is finished and indexed.
 """
@@ -18,43 +19,44 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
+import xxhash
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, TokenizerMismatchError
 from cslm_data.framing import TEMPLATE_VERSION
 from cslm_data.records import SPLITS, Sample, Segment, Split, Units
+from cslm_data.shard_index import (
+    IndexEntry,
+    ShardIdentity,
+    ShardIndex,
+    index_path,
+    read_index,
+    write_index,
+)
 from cslm_data.ustar import NPY_HEADER_BYTES, UstarWriter, npy_header
 from cslm_data.workspace import atomic_path
+
+__all__ = [
+    "IndexEntry",
+    "MixInfo",
+    "ShardEntry",
+    "ShardFile",
+    "ShardIndex",
+    "check_key",
+    "decode_sample",
+    "encode_sample",
+    "index_path",
+    "iter_samples",
+    "read_index",
+    "write_shard",
+]
 
 _UINT16 = np.dtype("<u2")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
 """90 + len(".units.npy") = 100 bytes, what a USTAR name holds."""
-
-
-class IndexEntry(NamedTuple):
-    """Where one sample lies: offset and size in bytes of the data of its members."""
-
-    key: str
-    task: str
-    languages: str
-    json: tuple[int, int]
-    units: tuple[int, int] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardIndex:
-    """What a shard holds, by what it was made, and where each sample lies."""
-
-    shard: str
-    split: str
-    tokenizer_id: str
-    num_units: int
-    template_version: str
-    text_tokenizer_id: str
-    samples: tuple[IndexEntry, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,23 +102,61 @@ def encode_sample(sample: Sample) -> tuple[bytes, Units | None]:
             row["text"] = segment.text
         segments.append(row)
     document = {"task": sample.task, "languages": sample.languages, "segments": segments}
-    units_N = np.concatenate(speech).astype("<u2", copy=False) if speech else None
+    units_N = None
+    if speech:
+        units_N = speech[0] if len(speech) == 1 else np.concatenate(speech)
+        units_N = units_N.astype("<u2", copy=False)
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS), units_N
 
 
 def decode_sample(key: str, document: bytes, units_N: Units | None) -> Sample:
-    """The sample of its JSON and its units: uint16 (N,)."""
-    row = orjson.loads(document)
-    segments = []
-    for fields in row["segments"]:
-        if "units" in fields:
-            start, end = fields["units"]
-            if units_N is None or end > len(units_N):
-                raise CorruptArtefactError(f"sample {key}: its units are missing or too short")
-            fields["units"] = units_N[start:end]
-        segments.append(Segment(**fields))
-    return Sample(key=key, task=row["task"], languages=row["languages"], segments=tuple(segments))
+    """The sample of its JSON and its units: uint16 (N,). Raises CorruptArtefactError."""
+    units_M = _NO_UNITS if units_N is None else units_N
+    return _decode(key, document, units_M, 0, len(units_M))
 
+
+_NO_UNITS: Units = np.zeros(0, np.uint16)
+_SAMPLE_FIELDS = {"task", "languages", "segments"}
+_NUM_FIELDS = len(("modality", "language", "role", "trained", "part", "text or units"))
+
+
+def _decode(key: str, document: bytes, units_M: Units, first: int, last: int) -> Sample:
+    """The sample whose units are `units_M[first:last]`.
+
+    What the JSON says becomes the fields of the records as it is: their constructors, which take a
+    keyword each, would be most of the time that reading takes.
+    """
+    try:
+        row = orjson.loads(document)
+        if row.keys() != _SAMPLE_FIELDS:
+            raise ValueError(f"fields {', '.join(row)}")
+        segments = []
+        for fields in row["segments"]:
+            if len(fields) != _NUM_FIELDS:
+                raise ValueError(f"a segment of the fields {', '.join(fields)}")
+            if "text" in fields:
+                fields["units"] = _NO_UNITS
+            else:
+                start, stop = fields["units"]
+                fields["text"] = ""
+                if not 0 <= start <= stop <= last - first:
+                    raise ValueError("its units are missing or too short")
+                fields["units"] = units_M[first + start : first + stop]
+            segment = _new(Segment)
+            _set(segment, "__dict__", fields)
+            segments.append(segment)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptArtefactError(
+            f"sample {key}: {error}; see what is damaged: cslm-data verify MIX"
+        ) from None
+    row["segments"] = tuple(segments)
+    row["key"] = key
+    sample = _new(Sample)
+    _set(sample, "__dict__", row)
+    return sample
+
+
+_new, _set = object.__new__, object.__setattr__
 
 # --- writing ---------------------------------------------------------------------------------
 
@@ -131,128 +171,133 @@ def write_shard(
     text_tokenizer_id: str,
     template_version: str = TEMPLATE_VERSION,
 ) -> ShardEntry:
-    """Write a shard and its index. Raises ValueError for a bad key or a unit >= `num_units`.
+    """Write a shard and its index. Raises ValueError for a bad key.
 
-    Nothing has the name `path` until all of it, and its index, is on disk.
+    Raises CorruptArtefactError for a unit >= `num_units`. Nothing has the name `path` until all of
+    it, and its index, is on disk.
     """
-    rows: list[dict[str, Any]] = []
+    entries: list[IndexEntry] = []
+    identity = ShardIdentity(
+        shard=path.name,
+        split=split,
+        tokenizer_id=tokenizer_id,
+        num_units=num_units,
+        template_version=template_version,
+        text_tokenizer_id=text_tokenizer_id,
+    )
     with atomic_path(path) as temporary:
         with temporary.open("wb") as stream:
             tar = UstarWriter(stream)
             for sample in samples:
-                rows.append(_write_sample(tar, sample, num_units))
+                entries.append(_write_sample(tar, sample, num_units))
             tar.finish()
-        identity = {
-            "shard": path.name,
-            "split": split,
-            "tokenizer_id": tokenizer_id,
-            "num_units": num_units,
-            "template_version": template_version,
-            "text_tokenizer_id": text_tokenizer_id,
-        }
-        body = b",\n".join(map(orjson.dumps, rows))
-        with atomic_path(index_path(path)) as index:
-            head = orjson.dumps(identity)[:-1]
-            index.write_bytes(head + b',"samples":[\n' + body + b"\n]}\n")
+        write_index(path, identity, entries)
     return ShardEntry(
         shard=path.name,
         split=split,
-        num_samples=len(rows),
+        num_samples=len(entries),
         num_bytes=tar.num_bytes,
         sha256=tar.sha256,
     )
 
 
-def _write_sample(tar: UstarWriter, sample: Sample, num_units: int) -> dict[str, Any]:
+def _write_sample(tar: UstarWriter, sample: Sample, num_units: int) -> IndexEntry:
     """Append the members of a sample; its row of the index."""
     name = check_key(sample.key)
     document, units_N = encode_sample(sample)
-    row: dict[str, Any] = {
-        "key": sample.key,
-        "task": sample.task,
-        "languages": sample.languages,
-        "json": [tar.add(f"{name}.json", document), len(document)],
-        "units": None,
-    }
-    if units_N is not None:
-        if len(units_N) and units_N.max() >= num_units:
-            raise CorruptArtefactError(
-                f"sample {sample.key}: unit {units_N.max()} of a vocabulary of {num_units}; see "
-                "which parts of units are damaged: cslm-data audit invalid_units"
-            )
-        array = npy_header(len(units_N)) + units_N.tobytes()
-        row["units"] = [tar.add(f"{name}.units.npy", array), len(array)]
-    return row
-
-
-def index_path(shard: Path) -> Path:
-    """Where the index of a shard lies."""
-    return shard.with_name(shard.name + ".idx.json")
+    json = tar.add(f"{name}.json", document), len(document)
+    if units_N is None:
+        checksum = xxhash.xxh64_intdigest(document)
+        return IndexEntry(name, sample.task, sample.languages, json, None, 0, checksum)
+    count = len(units_N)
+    if count and (largest := int(np.maximum.reduce(units_N))) >= num_units:
+        raise CorruptArtefactError(
+            f"sample {name}: unit {largest} of a vocabulary of {num_units}; see "
+            "which parts of units are damaged: cslm-data audit invalid_units"
+        )
+    array = npy_header(count) + units_N.tobytes()
+    units = tar.add(f"{name}.units.npy", array), len(array)
+    checksum = xxhash.xxh64_intdigest(document + array)
+    return IndexEntry(name, sample.task, sample.languages, json, units, count, checksum)
 
 
 # --- reading ---------------------------------------------------------------------------------
 
 
-def read_index(shard: Path) -> ShardIndex:
-    """The index of a shard. Raises MissingArtefactError, CorruptArtefactError."""
-    path = index_path(shard)
-    try:
-        row = orjson.loads(path.read_bytes())
-        row["samples"] = tuple(
-            IndexEntry(
-                s["key"],
-                s["task"],
-                s["languages"],
-                (s["json"][0], s["json"][1]),
-                None if s["units"] is None else (s["units"][0], s["units"][1]),
-            )
-            for s in row["samples"]
-        )
-        return ShardIndex(**row)
-    except FileNotFoundError:
-        raise MissingArtefactError(
-            f"{path}: no such index; build the mix again: cslm-data build-mix --overwrite"
-        ) from None
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise CorruptArtefactError(
-            f"{path}: not a shard index ({error}); cslm-data build-mix --overwrite"
-        ) from None
-
-
 class ShardFile:
-    """A memory-mapped shard: `sample(i)` by byte offset, units as views of the map."""
+    """A memory-mapped shard: samples by their byte offsets, units as views of the map."""
 
     def __init__(self, shard: Path) -> None:
         self.path = shard
         self.index = read_index(shard)
         try:
             with shard.open("rb") as stream:
-                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise MissingArtefactError(
                 f"{shard}: no such shard; build the mix again: cslm-data build-mix --overwrite"
             ) from None
+        except ValueError:
+            raise CorruptArtefactError(
+                f"{shard}: an empty file; build the mix again: cslm-data build-mix --overwrite"
+            ) from None
+        # Every member begins at an even place, so that all units are slices of one view.
+        self._words_M = np.frombuffer(self._bytes, _UINT16, len(self._bytes) // 2)
 
     def __len__(self) -> int:
-        return len(self.index.samples)
+        return len(self.index)
 
     def sample(self, position: int) -> Sample:
         """The sample at a position of the shard."""
-        entry = self.index.samples[position]
-        offset, size = entry.json
-        units_N = None if entry.units is None else self._units(entry.key, *entry.units)
-        return decode_sample(entry.key, self._map[offset : offset + size], units_N)
+        index = self.index
+        return self._sample(
+            index.keys[position],
+            int(index.json_offset_N[position]),
+            int(index.json_bytes_N[position]),
+            int(index.units_offset_N[position]),
+            int(index.units_bytes_N[position]),
+        )
 
-    def _units(self, key: str, offset: int, num_bytes: int) -> Units:
-        """Units of a member: uint16 (N,), read-only."""
+    def samples(self, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
+        """The samples from one position up to another, faster than one by one."""
+        index = self.index
+        columns = (
+            *(index.json_offset_N, index.json_bytes_N),
+            *(index.units_offset_N, index.units_bytes_N),
+        )
+        places = (column_N[start:stop].tolist() for column_N in columns)
+        return map(self._sample, index.keys[start:stop], *places)
+
+    def _sample(
+        self, key: str, offset: int, num_bytes: int, units_offset: int, units_bytes: int
+    ) -> Sample:
+        document = self._bytes[offset : offset + num_bytes]
+        if not units_offset:
+            return _decode(key, document, _NO_UNITS, 0, 0)
+        return _decode(key, document, self._words_M, *self._span(key, units_offset, units_bytes))
+
+    def units(self, start: int = 0, stop: int | None = None) -> Iterator[Units]:
+        """All units of each sample, uint16 (N,), without a look at its segments."""
+        index, words_M, span = self.index, self._words_M, self._span
+        places = (c_N[start:stop].tolist() for c_N in (index.units_offset_N, index.units_bytes_N))
+        for key, offset, num_bytes in zip(index.keys[start:stop], *places, strict=True):
+            if offset:
+                first, last = span(key, offset, num_bytes)
+                yield words_M[first:last]
+            else:
+                yield _NO_UNITS
+
+    def _span(self, key: str, offset: int, num_bytes: int) -> tuple[int, int]:
+        """Where the units of a sample begin and end in the words of the shard."""
+        first = offset + NPY_HEADER_BYTES
         count = (num_bytes - NPY_HEADER_BYTES) // 2
-        start = offset + NPY_HEADER_BYTES
-        if self._map[offset:start] != npy_header(count):
+        last = first // 2 + count
+        if self._bytes[offset:first] != npy_header(count) or last > len(self._words_M) or first % 2:
             raise CorruptArtefactError(
                 f"{self.path}: units of {key} do not begin where the index says; "
                 "cslm-data build-mix --overwrite"
             )
-        return np.frombuffer(self._map, _UINT16, count, start)
+        return first // 2, last
 
 
 # --- a mix of shards -------------------------------------------------------------------------
@@ -340,6 +385,4 @@ def iter_samples(mix_dir: Path, split: str) -> Iterator[Sample]:
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     for shard in MixInfo.load(mix_dir).shards(split):
-        file = ShardFile(shard)
-        for position in range(len(file)):
-            yield file.sample(position)
+        yield from ShardFile(shard).samples()

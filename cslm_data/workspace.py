@@ -72,6 +72,11 @@ class Workspace:
         return self.root / "audio"
 
     @property
+    def synthesized(self) -> Path:
+        """Speech that synthesize made, a folder per job."""
+        return self.root / "synthesized"
+
+    @property
     def alignments(self) -> Path:
         """Word times as Parquet parts, a folder per aligner."""
         return self.root / "alignments"

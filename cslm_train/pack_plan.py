@@ -184,13 +184,13 @@ def _measure(
     """Index, key, group, number of tokens and whether any target is trained, of each sample."""
     for start in range(0, len(file), _ENCODED_AT_A_TIME):
         indexes = range(start, min(start + _ENCODED_AT_A_TIME, len(file)))
+        samples = list(file.samples(indexes.start, indexes.stop))
         encoded = vocabulary.encode_batch(
-            [frame(file.sample(i).segments, vocabulary.framing) for i in indexes]
+            [frame(sample.segments, vocabulary.framing) for sample in samples]
         )
-        for index, (ids, trained) in zip(indexes, encoded, strict=True):
-            entry = file.index.samples[index]
-            group = f"{entry.task}/{entry.languages}"
-            yield index, entry.key, group, len(ids), bool(trained[1:].any())
+        for index, sample, (ids, trained) in zip(indexes, samples, encoded, strict=True):
+            group = f"{sample.task}/{sample.languages}"
+            yield index, sample.key, group, len(ids), bool(trained[1:].any())
 
 
 def _load(path: Path, identity: str, split: str, pack_length: int) -> PackPlan | None:

@@ -1,201 +1,252 @@
-"""The embedded acoustic model: log-mel → a small stack of convolutions → letters of the alphabet.
+"""The embedded acoustic model: waveform → symbols, 100 times a second. Files: aligners/<name>/.
 
-It is trained on the corpus itself (train_ctc.py) and knows no more than when which letter sounds.
-All languages share the 26 letters and the apostrophe, Mandarin in pinyin, so an hour of speech is
-enough. Its context is short (half a second), for what is far away cannot tell where a word begins.
-Scores are posteriors over priors, as in hybrid recognisers: a plain CTC model says a letter in one
-frame and blank in all others, and where it says it is anywhere inside of the sound (arXiv:2406.02560).
+Small enough for a core: 40 log mel energies every 10 ms, normalised over the utterance, two frames
+at a time; layers that see some frames on either side (a TDNN, 180 ms in all), so that a symbol is
+where its sound is; the letters a to z for every language, so that languages share what they have.
+Trained by train_ctc.py to say a letter as long as it lasts, and blank for silence alone: what the
+network says is divided by how often it says it, so that rare letters are not passed over.
 """
 
-# B utterances, T samples, M mel bands, F frames of 10 ms, N frames of 20 ms, C channels, V symbols
+# B utterances, T samples, F frames of 10 ms, M pairs of them, D features, V symbols
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import os
+import shutil
 import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
+from torch.nn import functional
 
 from cslm_data.aligning.acoustic import Spelling
 from cslm_data.aligning.forced import Boundaries
+from cslm_data.audio import SAMPLE_RATE_HZ
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
-from cslm_data.keys import content_id, file_sha256
-from cslm_data.workspace import write_json
+from cslm_data.features.kaldi import FRAME, HOP, LogMel
+from cslm_data.keys import content_id
 
-SYMBOLS: tuple[str, ...] = ("", *string.ascii_lowercase, "'")
-"""The blank first."""
-HOP = 320
-"""Samples of a frame of the emissions."""
-FRAME_RATE_HZ = 16_000 / HOP
-BOUNDARIES = Boundaries(join_s=0.1, share=0.5, lead_s=0.0, trail_s=0.0)
-"""Letters fill the sounds that they stand for, so a word is its letters' frames."""
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
-_NUM_MELS = 40
-_WINDOW, _FFT, _MEL_HOP = 400, 512, 160
-_WEIGHTS, _DOCUMENT = "model.safetensors", "aligner.json"
-_VERSION = 1
+SYMBOLS = ("<blank>", *string.ascii_lowercase)
+SPELLING: Spelling = "romanised"
+NUM_BINS = 40
+PRIOR_WEIGHT = 0.7
+"""Power of the priors that the network's probabilities are divided by."""
+
+_FORMAT = 1
+_TEMPORARY = ".tmp"
+_JSON, _WEIGHTS = "model.json", "model.safetensors"
+_FLOOR = 1e-6
+_LEAST_SPREAD = 0.3
+_PAIR = 2 * HOP
+_BEFORE = (FRAME - HOP) // 2
+"""Samples of silence before the first, so that a frame lies in the middle of what it is made of."""
 
 
-class LetterNetwork(nn.Module):
-    """Log-mel (B, M, F) → logits (B, N, V): one frame out for two in."""
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Size of the network."""
 
-    def __init__(self, *, channels: int = 192, num_blocks: int = 6) -> None:
+    width: int = 192
+    steps: tuple[int, ...] = (1, 1, 2, 3)
+    """Of each layer, the pairs of frames from its middle to the ones it sees beside it."""
+    dropout: float = 0.1
+
+
+class Network(nn.Module):
+    """Pairs of frames (B, M, D) → log-probabilities of each frame (B, 2 M, V)."""
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.begin = nn.Conv1d(_NUM_MELS, channels, 5, stride=2)
-        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(num_blocks + 1))
-        self.blocks = nn.ModuleList(
-            nn.Conv1d(channels, channels, 5, padding=2) for _ in range(num_blocks)
-        )
-        self.dropout = nn.Dropout(0.1)
-        self.end = nn.Linear(channels, len(SYMBOLS))
+        width = shape.width
+        self._steps = (1, *shape.steps)
+        inputs = (2 * NUM_BINS, *(width for _ in shape.steps))
+        self.layers = nn.ModuleList(nn.Linear(3 * dim, width) for dim in inputs)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in inputs)
+        self.output = nn.Linear(width, 2 * len(SYMBOLS))
+        self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, mels_BMF: Tensor) -> Tensor:
-        """Frame n of the answer is about the input's frames around 2 n + 1."""
-        hidden_BCN = self.begin(nn.functional.pad(mels_BMF, (1, 2)))
-        hidden_BNC = self.norms[0](hidden_BCN.transpose(1, 2))
-        for block, norm in zip(self.blocks, self.norms[1:], strict=True):
-            more_BCN = block(torch.relu(hidden_BNC).transpose(1, 2))
-            hidden_BNC = hidden_BNC + self.dropout(norm(more_BCN.transpose(1, 2)))
-        logits_BNV: Tensor = self.end(torch.relu(hidden_BNC))
-        return logits_BNV
+    def forward(self, pairs_BMD: torch.Tensor, mask_BM1: torch.Tensor) -> torch.Tensor:
+        """`mask_BM1` is 1 where there is speech, 0 where an utterance is padded."""
+        hidden = pairs_BMD
+        for index, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            found = norm(functional.relu(layer(_with_neighbours(hidden, self._steps[index]))))
+            hidden = (hidden + self.dropout(found) if index else found) * mask_BM1
+        scores = self.output(hidden).reshape(len(pairs_BMD), -1, len(SYMBOLS))
+        return torch.log_softmax(scores, dim=-1)
 
 
+def _with_neighbours(hidden_BMD: torch.Tensor, step: int) -> torch.Tensor:
+    """Each place with those `step` before and after it; silence beyond the ends: (B, M, 3 D)."""
+    num = hidden_BMD.shape[1]
+    padded = functional.pad(hidden_BMD, (0, 0, step, step))
+    parts = [padded[:, :num], hidden_BMD, padded[:, 2 * step : 2 * step + num]]
+    return torch.cat(parts, dim=-1)
+
+
+@functools.cache
+def _log_mel() -> LogMel:
+    return LogMel(NUM_BINS, floor=_FLOOR)
+
+
+def front_end(waveform_T: Floats) -> Floats:
+    """Log mel energies of 16 kHz mono audio: float32 (T,) → (F, 40), F even and at least 2.
+
+    Frame f lies around 10 f + 5 ms; the last ones reach beyond the end into silence.
+    """
+    num_pairs = max(1, -(-len(waveform_T) // _PAIR))
+    num_samples = (2 * num_pairs - 1) * HOP + FRAME
+    padded_T = np.zeros(num_samples, np.float32)
+    padded_T[_BEFORE : _BEFORE + len(waveform_T)] = waveform_T
+    return _log_mel()(padded_T)
+
+
+def normalise(mel_FD: Floats) -> Floats:
+    """Mean 0 and spread 1 of each bin over the utterance, in pairs of frames: → (M, 80)."""
+    spread_D = mel_FD.std(axis=0) + np.float32(_LEAST_SPREAD)
+    normal_FD = (mel_FD - mel_FD.mean(axis=0)) / spread_D
+    return np.ascontiguousarray(normal_FD.reshape(len(mel_FD) // 2, -1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CtcModel:
-    """A trained network as an acoustic model; see aligning/acoustic.py."""
+    """A trained network; see AcousticModel."""
 
-    def __init__(
-        self,
-        network: LetterNetwork,
-        log_priors_V: Tensor,
-        *,
-        prior_scale: float,
-        name: str,
-        aligner_id: str = "",
-    ) -> None:
-        self.network = network.eval()
-        self.log_priors_V = log_priors_V
-        self.prior_scale = prior_scale
-        self.name = name
-        self.boundaries = BOUNDARIES
-        self._id = aligner_id
+    name: str
+    network: Network
+    shape: Shape
+    prior_V: Doubles
+    """Log of how often each symbol is said."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How it was trained: hours per language, epochs, seed. No part of the identity."""
 
-    @property
+    symbols = SYMBOLS
+    spelling = SPELLING
+    frame_rate_hz = SAMPLE_RATE_HZ / HOP
+    boundaries = Boundaries(join_s=0.03, share=0.5, lead_s=0.0, trail_s=0.0)
+    """Symbols last as long as their sounds do, so words begin and end with theirs."""
+
+    @functools.cached_property
     def aligner_id(self) -> str:
-        """Hash of the weights and of how they are used."""
-        return self._id
+        """See AcousticModel."""
+        front = [NUM_BINS, HOP, FRAME, _FLOOR, _LEAST_SPREAD]
+        return content_id(
+            {
+                "kind": "embedded-ctc",
+                "format": _FORMAT,
+                "front": front,
+                "symbols": SYMBOLS,
+                "steps": self.shape.steps,
+                "prior_weight": PRIOR_WEIGHT,
+                "weights": _weights_hash(_tensors(self)),
+            }
+        )
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """Blank, a to z, apostrophe."""
-        return SYMBOLS
-
-    @property
-    def spelling(self) -> Spelling:
-        """Everything is written in a-z."""
-        return "romanised"
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """50."""
-        return FRAME_RATE_HZ
-
-    def emissions(self, waveform_T: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Log of posteriors over priors, normalised: float32 (T,) → float32 (N, V)."""
-        mels_MF = log_mel(torch.from_numpy(np.ascontiguousarray(waveform_T)))
-        if mels_MF.shape[1] < 2:
-            return np.zeros((0, len(SYMBOLS)), np.float32)
+    def emissions(self, waveform_T: Floats) -> Floats:
+        """See AcousticModel; frames may reach beyond the end, by less than two."""
+        pairs = torch.from_numpy(normalise(front_end(waveform_T)))[None]
         with torch.inference_mode():
-            logits_NV = self.network(mels_MF[None])[0]
-            scaled_NV = logits_NV - self.prior_scale * self.log_priors_V
-            return torch.log_softmax(scaled_NV, 1).numpy()
+            found_NV = self.network(pairs, torch.ones(1, pairs.shape[1], 1))[0].double().numpy()
+        found_NV -= PRIOR_WEIGHT * self.prior_V
+        found_NV -= np.logaddexp.reduce(found_NV, axis=1, keepdims=True)
+        return np.asarray(found_NV, np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write weights and document into a folder that is there."""
+        """Write it as a folder that appears whole; one that is there is replaced."""
         from safetensors.torch import save_file
 
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors["log_priors"] = self.log_priors_V
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _WEIGHTS)
+        temporary = folder.parent / _TEMPORARY / folder.name
+        old = temporary.with_name(f"{folder.name}.old")
+        for path in (temporary, old):
+            shutil.rmtree(path, ignore_errors=True)
+        temporary.mkdir(parents=True)
         document = {
-            "version": _VERSION,
-            "name": self.name,
-            "channels": self.network.begin.out_channels,
-            "num_blocks": len(self.network.blocks),
-            "prior_scale": self.prior_scale,
-            "weights_sha256": file_sha256(str(folder / _WEIGHTS)),
+            "kind": "embedded-ctc",
+            "format": _FORMAT,
+            "aligner_id": self.aligner_id,
+            "symbols": SYMBOLS,
+            "spelling": SPELLING,
+            "frame_rate_hz": self.frame_rate_hz,
+            "width": self.shape.width,
+            "steps": self.shape.steps,
+            "training": self.training,
         }
-        write_json(folder / _DOCUMENT, document)
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        (temporary / _JSON).write_text(text, encoding="utf-8")
+        save_file(_tensors(self), temporary / _WEIGHTS)
+        for path in temporary.iterdir():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_ctc_model(folder: Path) -> CtcModel:
-    """The model of a folder that `save` wrote. Raises MissingArtefactError, CorruptArtefactError."""
+    """The model of a folder, ready to run on a core.
+
+    Raises MissingArtefactError where there is none, CorruptArtefactError where it is not what its
+    id says.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    again = "train it again: cslm-data align --retrain"
+    for name in (_JSON, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingArtefactError(
+                f"{folder}: no {name}, so no embedded aligner; train one with: cslm-data align"
+            )
     try:
-        document: dict[str, Any] = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
+        document = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        if document["format"] != _FORMAT or document["symbols"] != list(SYMBOLS):
+            raise ValueError(f"format {document['format']} with {len(document['symbols'])} symbols")
+        shape = Shape(width=int(document["width"]), steps=tuple(map(int, document["steps"])))
         tensors = load_file(folder / _WEIGHTS)
-        if document["version"] != _VERSION:
-            raise CorruptArtefactError(f"{folder}: an aligner of another version; {again}")
-        if document["weights_sha256"] != file_sha256(str(folder / _WEIGHTS)):
-            raise CorruptArtefactError(f"{folder}: its weights are not those it was saved with")
-        network = LetterNetwork(channels=document["channels"], num_blocks=document["num_blocks"])
-        log_priors_V = tensors.pop("log_priors")
-        network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in tensors.items()}
-        )
-        return CtcModel(
-            network,
-            log_priors_V,
-            prior_scale=float(document["prior_scale"]),
-            name=str(document["name"]),
-            aligner_id=content_id(document),
-        )
-    except FileNotFoundError as error:
-        raise MissingArtefactError(f"{error.filename}: no such file; {again}") from None
+        prior_V = tensors.pop("prior").numpy().astype(np.float64)
+        network = Network(shape)
+        network.load_state_dict(tensors)
+        said, training = document["aligner_id"], dict(document["training"])
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CorruptArtefactError(f"{folder}: not an aligner ({error}); {again}") from None
+        detail = str(error).strip().splitlines() or [""]
+        raise CorruptArtefactError(
+            f"{folder}: cannot be read as an embedded aligner ({type(error).__name__}: "
+            f"{detail[0]}); restore it, or train it anew: cslm-data align --retrain"
+        ) from None
+    model = CtcModel(
+        name=folder.name,
+        network=network.eval(),
+        shape=shape,
+        prior_V=prior_V,
+        training=training,
+    )
+    if model.aligner_id != said:
+        raise CorruptArtefactError(
+            f"{folder}: says {said}, but holds {model.aligner_id}; restore it, or train it anew: "
+            "cslm-data align --retrain"
+        )
+    return model
 
 
-def log_mel(waveform_T: Tensor) -> Tensor:
-    """Log-mel energies, each band with mean 0 and all with variance 1: (T,) → (M, F).
-
-    F is 2 N, two frames of 10 ms for each whole frame of the emissions.
-    """
-    num_frames = 2 * (len(waveform_T) // HOP)
-    if num_frames == 0:
-        return torch.zeros(_NUM_MELS, 0)
-    padded = nn.functional.pad(waveform_T, (_FFT // 2, _FFT // 2))
-    spectrum = torch.stft(
-        padded,
-        _FFT,
-        hop_length=_MEL_HOP,
-        win_length=_WINDOW,
-        window=_window(),
-        center=False,
-        return_complex=True,
-    )[:, :num_frames]
-    mels_MF = torch.log(_mel_bank() @ spectrum.abs().square() + 1e-6)
-    mels_MF = mels_MF - mels_MF.mean(1, keepdim=True)
-    return mels_MF / (mels_MF.std() + 1e-3)
+def _tensors(model: CtcModel) -> dict[str, torch.Tensor]:
+    weights = {name: value.contiguous() for name, value in model.network.state_dict().items()}
+    return {**weights, "prior": torch.from_numpy(model.prior_V)}
 
 
-@functools.cache
-def _window() -> Tensor:
-    return torch.hann_window(_WINDOW)
-
-
-@functools.cache
-def _mel_bank() -> Tensor:
-    """Triangles over the spectrum: (M, bins)."""
-    from torchaudio.functional import melscale_fbanks
-
-    bank: Tensor = melscale_fbanks(_FFT // 2 + 1, 40.0, 7600.0, _NUM_MELS, 16_000)
-    return bank.T.contiguous()
+def _weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

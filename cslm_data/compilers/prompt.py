@@ -44,7 +44,8 @@ def compile_prompt(
 
     A model answers `framing.frame_prompt` of it. Tasks of SPOKEN_PROMPTS take `units`, the others
     `text`; translations need an `answer_language`. `history` is what was said before, answers and a
-    system turn included; `prompts` are a team's own wordings. Raises UsageError when what the task needs is missing.
+    system turn included; `prompts` are a team's own wordings. Raises UsageError when what the task
+    needs is missing.
     """
     spoken = task in SPOKEN_PROMPTS
     if not spoken and task not in TYPED_PROMPTS:

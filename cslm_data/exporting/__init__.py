@@ -5,6 +5,10 @@
     lhotse    <split>.cuts.jsonl.gz                                            and their words
     kaldi     <split>/wav.scp, segments, text, utt2spk, …                      utterances
 
+and a mix:
+
+    cslm, slamkit, hf-parquet: see mix_formats.py
+
 A writer takes the rows of a Job in their order and says of each what became of it.
 """
 
@@ -18,6 +22,7 @@ from cslm_data.errors import UsageError
 
 if TYPE_CHECKING:
     from cslm_data.exporting.job import Job
+    from cslm_data.exporting.mix_export import MixJob
 
 Table = Literal["utterances", "alignments", "bitext", "dialogues"]
 
@@ -69,8 +74,43 @@ WRITERS: dict[str, Callable[[], Writer]] = {
 """What `--format` takes."""
 
 
+def _mix_cslm() -> Callable[[MixJob], None]:
+    from cslm_data.exporting.mix_formats import write_cslm
+
+    return write_cslm
+
+
+def _mix_slamkit() -> Callable[[MixJob], None]:
+    from cslm_data.exporting.mix_formats import write_slamkit
+
+    return write_slamkit
+
+
+def _mix_hf_parquet() -> Callable[[MixJob], None]:
+    from cslm_data.exporting.mix_formats import write_hf_parquet
+
+    return write_hf_parquet
+
+
+MIX_WRITERS: dict[str, Callable[[], Callable[[MixJob], None]]] = {
+    "cslm": _mix_cslm,
+    "slamkit": _mix_slamkit,
+    "hf-parquet": _mix_hf_parquet,
+}
+"""What `--format` takes with `--mix`."""
+
+
 def load_writer(name: str) -> Writer:
     """The writer of that format. Raises UsageError that lists them."""
+    if name in MIX_WRITERS:
+        raise UsageError(f"--format {name}: samples of a mix; name the mix with --mix")
     if name not in WRITERS:
         raise UsageError(f"--format {name}: choose one of {', '.join(WRITERS)}")
     return WRITERS[name]()
+
+
+def load_mix_writer(name: str) -> Callable[[MixJob], None]:
+    """The writer of that format for a mix. Raises UsageError that lists them."""
+    if name not in MIX_WRITERS:
+        raise UsageError(f"--mix: --format {name}: choose one of {', '.join(MIX_WRITERS)}")
+    return MIX_WRITERS[name]()

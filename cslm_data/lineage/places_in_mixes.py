@@ -13,9 +13,9 @@ from cslm_data.statements import parse_predicate
 from cslm_data.workspace import Workspace
 
 _TASKS = {
-    "utterances": ("asr", "tts"),
-    "bitext": ("mt",),
-    "dialogues": ("instruct", "s2s", "t2s"),
+    "utterances": ("asr", "tts", "continuation", "st", "s2st"),
+    "bitext": ("mt", "st", "s2st"),
+    "dialogues": ("instruct", "s2s", "t2s", "s2t"),
 }
 
 
@@ -64,12 +64,14 @@ def _place(workspace: Workspace, row: dict[str, Any]) -> dict[str, int] | None:
     shard = workspace.mixes / row["mix"] / "shards" / row["shard"]
     if not index_path(shard).exists():
         return None
-    for entry in read_index(shard).samples:
-        if entry.key == row["key"]:
-            last = entry.units or entry.json
-            offset, end = entry.json[0], last[0] + last[1]
-            return {"offset": offset, "length": end - offset, "end": end}
-    return None
+    index = read_index(shard)
+    position = index.position(row["key"])
+    if position is None:
+        return None
+    entry = index.entry(position)
+    last = entry.units or entry.json
+    offset, end = entry.json[0], last[0] + last[1]
+    return {"offset": offset, "length": end - offset, "end": end}
 
 
 def _runs(workspace: Workspace) -> dict[str, dict[str, Any]]:

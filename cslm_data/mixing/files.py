@@ -382,7 +382,7 @@ def _finished_entry(shard: Path) -> ShardEntry:
     return ShardEntry(
         shard=shard.name,
         split=index.split,
-        num_samples=len(index.samples),
+        num_samples=len(index),
         num_bytes=shard.stat().st_size,
         sha256=file_sha256(str(shard)),
     )

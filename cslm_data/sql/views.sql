@@ -196,6 +196,50 @@ select
     unnest(shards, recursive := true),
 from {shard_files};
 
+-- One row per sample of a shard: at which bytes of it the data of its members lie. `units_offset` and
+-- `units_bytes` are null for a sample without speech.
+create or replace temp view sample_places as
+select
+    regexp_extract(filename, 'mixes/([^/]+)/shards/[^/]+$', 1) as mix,
+    regexp_extract(filename, '([^/]+)[.]idx[.]parquet$', 1) as shard,
+    "key",
+    json_offset,
+    json_bytes,
+    units_offset,
+    units_bytes,
+    num_units,
+from {place_parts};
+
+-- One row per sample of a mix and source row it is made of: where the sample lies in a shard, and where the
+-- row was read from. `source_uri` is null for a row that has left the catalog.
+create or replace temp view lineage as
+with members as (
+    select mix, split, position, "key", task, languages, epoch, num_tokens, shard, unnest(source_ids) as source_id
+    from mix_samples
+),
+
+rows as (
+    select utt_id as source_id, 'utterances' as table_name, corpus, source_uri, place from all_utterances
+    union all
+    select pair_id as source_id, 'bitext' as table_name, corpus, source_uri, place from all_bitext
+    union all
+    select dialogue_id as source_id, 'dialogues' as table_name, corpus, source_uri, place from all_dialogues
+)
+
+select
+    members.*,
+    sample_places.json_offset,
+    sample_places.json_bytes,
+    sample_places.units_offset,
+    sample_places.units_bytes,
+    rows.table_name,
+    rows.corpus,
+    rows.source_uri,
+    rows.place,
+from members
+left join sample_places using (mix, shard, "key")
+left join rows using (source_id);
+
 -- One row per sample that a training run read or will read: which step, rank and pack it is in.
 create or replace temp view batches as
 select

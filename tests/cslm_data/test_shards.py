@@ -7,7 +7,10 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from cslm_data.errors import (
     CorruptArtefactError,
@@ -18,6 +21,7 @@ from cslm_data.records import Sample, Segment
 from cslm_data.shards import (
     MixInfo,
     ShardFile,
+    decode_sample,
     index_path,
     iter_samples,
     read_index,
@@ -170,14 +174,14 @@ def test_a_finished_tar_always_has_its_index(tmp_path, monkeypatch):
     def die(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cslm_data.shards.index_path", die)
+    monkeypatch.setattr("cslm_data.shard_index.index_path", die)
     with pytest.raises(KeyboardInterrupt):
         write(path)
     assert not path.exists()
 
 
 def test_a_missing_or_broken_index_is_a_clear_error(shard):
-    index_path(shard).write_text("{}")
+    index_path(shard).write_bytes(b"{}")
     with pytest.raises(CorruptArtefactError, match="not a shard index"):
         read_index(shard)
     index_path(shard).unlink()
@@ -185,12 +189,82 @@ def test_a_missing_or_broken_index_is_a_clear_error(shard):
         ShardFile(shard)
 
 
-def test_offsets_that_do_not_hit_the_units_are_noticed(shard):
-    text = index_path(shard).read_text()
-    size = read_index(shard).samples[0].units
-    index_path(shard).write_text(text.replace(str(size[0]), str(size[0] + 512)))
+@pytest.mark.parametrize("moved", [512, 2**40])
+def test_offsets_that_do_not_hit_the_units_are_noticed(shard, moved):
+    rewrite_index(shard, lambda row: row | {"units_offset": (row["units_offset"] or 0) + moved})
     with pytest.raises(CorruptArtefactError, match="do not begin where"):
         ShardFile(shard).sample(0)
+
+
+def rewrite_index(shard, change):
+    """Change each row of an index, with no code of ours."""
+    with pq.ParquetFile(index_path(shard)) as file:
+        table, head = file.read(), file.metadata.metadata
+    rows = [change(row) for row in table.to_pylist()]
+    table = pa.Table.from_pylist(rows, table.schema).replace_schema_metadata(head)
+    pq.write_table(table, index_path(shard), store_schema=True)
+
+
+def test_an_index_of_an_earlier_version_asks_for_a_new_mix(shard):
+    index_path(shard).rename(shard.with_name("train-000000.tar.idx.json"))
+    with pytest.raises(MissingArtefactError, match=r"earlier version.*build-mix --overwrite"):
+        read_index(shard)
+
+
+def test_an_index_of_a_later_version_is_refused(shard):
+    with pq.ParquetFile(index_path(shard)) as file:
+        table, head = file.read(), json.loads(file.metadata.metadata[b"cslm"])
+    table = table.replace_schema_metadata({"cslm": json.dumps(head | {"version": 2})})
+    pq.write_table(table, index_path(shard))
+    with pytest.raises(CorruptArtefactError, match="index of version 2, this program reads 1"):
+        read_index(shard)
+
+
+def test_the_index_is_a_table_that_any_parquet_reader_understands(shard):
+    rows = pq.read_table(index_path(shard)).to_pylist()
+    tar = shard.read_bytes()
+    for row, sample in zip(rows, SAMPLES, strict=True):
+        json_end = row["json_offset"] + row["json_bytes"]
+        document = tar[row["json_offset"] : json_end]
+        assert json.loads(document)["task"] == row["task"] == sample.task
+        array = b""
+        if row["units_offset"] is None:
+            assert row["units_bytes"] is None and row["num_units"] == 0
+        else:
+            array = tar[row["units_offset"] : row["units_offset"] + row["units_bytes"]]
+            assert len(np.load(io.BytesIO(array))) == row["num_units"]
+        assert xxhash.xxh64(document + array).intdigest() == row["checksum"]
+    assert [row["num_units"] for row in rows] == [4, 0, 500]
+    index = read_index(shard)
+    assert (index.shard, index.split, index.num_units) == ("train-000000.tar", "train", 500)
+    assert index.position("tts-cc") == 2 and index.position("nowhere") is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"[]",
+        b"{}",
+        b"{",
+        b'{"task":"mt","languages":"en","segments":[{"modality":"text"}]}',
+        b'{"task":"mt","languages":"en","segments":[{"modality":"speech","language":"en",'
+        b'"role":"user","trained":false,"part":"","units":[0,5]}]}',
+        b'{"task":"mt","languages":"en","segments":[{"modality":"speech","language":"en",'
+        b'"role":"user","trained":false,"part":"","units":[-1,2]}]}',
+    ],
+)
+def test_a_document_that_is_no_sample_is_one_clear_error(document):
+    with pytest.raises(CorruptArtefactError, match="sample k: .*cslm-data verify"):
+        decode_sample("k", document, np.zeros(4, np.uint16))
+
+
+def test_a_range_of_samples_is_read_in_order(shard):
+    file = ShardFile(shard)
+    assert list(file.samples(1, 3)) == SAMPLES[1:3]
+    assert list(file.samples(3)) == []
+    assert [units.tolist() for units in file.units()] == [[0, 65, 499, 7], [], list(range(500))]
+    assert [len(units) for units in file.units(1, 2)] == [0]
+    assert [dataclasses.replace(s) for s in file.samples()] == SAMPLES
 
 
 def test_mix_info_reads_refuses_and_lists(shard):

@@ -172,10 +172,12 @@ def test_units_of_another_tokenizer_are_refused(workspace, build_mix, config) ->
 
 def test_shards_that_are_not_of_their_mix_are_refused(workspace, build_mix, config) -> None:
     mix = build_mix()
-    for index in (mix / "shards").glob("train-*.idx.json"):
-        text = index.read_text(encoding="utf-8")
-        index.write_text(text.replace("mfcc-20-0123456789ab", "mfcc-20-other"), encoding="utf-8")
-    with pytest.raises(TokenizerMismatchError, match="units of mfcc-20-other, but mix.json says"):
+    for index in (mix / "shards").glob("train-*.idx.parquet"):
+        content = index.read_bytes()
+        index.write_bytes(content.replace(b"mfcc-20-0123456789ab", b"mfcc-20-anotherone00"))
+    with pytest.raises(
+        TokenizerMismatchError, match="units of mfcc-20-anotherone00, but mix.json says"
+    ):
         train(workspace, config)
 
 
