@@ -292,11 +292,7 @@ class ShardFile:
         first = offset + NPY_HEADER_BYTES
         count = (num_bytes - NPY_HEADER_BYTES) // 2
         last = first // 2 + count
-        if (
-            self._bytes[offset:first] != npy_header(count)
-            or last > len(self._words_M)
-            or first % 2
-        ):
+        if self._bytes[offset:first] != npy_header(count) or last > len(self._words_M) or first % 2:
             raise CorruptArtefactError(
                 f"{self.path}: units of {key} do not begin where the index says; "
                 "cslm-data build-mix --overwrite"
