@@ -23,6 +23,7 @@ class ExportFormat(StrEnum):
     CSLM = "cslm"
     SLAMKIT = "slamkit"
     HF_PARQUET = "hf-parquet"
+    ENERGON = "energon"
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +79,7 @@ def export(
 ) -> None:
     """Write the catalog as manifests: our own, NeMo's, Lhotse's cuts, Kaldi's data directories.
 
-    With --mix, the samples of a mix: cslm, slamkit, hf-parquet.
+    With --mix, the samples of a mix: cslm, slamkit, hf-parquet, energon.
     """
     if mix is None:
         from cslm_data.exporting.catalog_export import export_catalog

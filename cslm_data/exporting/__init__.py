@@ -7,7 +7,7 @@
 
 and a mix:
 
-    cslm, slamkit, hf-parquet: see mix_formats.py
+    cslm, slamkit, hf-parquet: see mix_formats.py; energon: see energon.py
 
 A writer takes the rows of a Job in their order and says of each what became of it.
 """
@@ -92,10 +92,17 @@ def _mix_hf_parquet() -> Callable[[MixJob], None]:
     return write_hf_parquet
 
 
+def _mix_energon() -> Callable[[MixJob], None]:
+    from cslm_data.exporting.energon import write_energon
+
+    return write_energon
+
+
 MIX_WRITERS: dict[str, Callable[[], Callable[[MixJob], None]]] = {
     "cslm": _mix_cslm,
     "slamkit": _mix_slamkit,
     "hf-parquet": _mix_hf_parquet,
+    "energon": _mix_energon,
 }
 """What `--format` takes with `--mix`."""
 

@@ -12,6 +12,7 @@ import yaml
 from shard_mix import SHARDS, make_mix, make_sample
 
 from cslm_data.exporting.energon import write_energon_meta
+from cslm_data.exporting.mix_export import export_mix
 
 
 def test_the_files_say_shards_splits_and_where_each_sample_begins(workspace):
@@ -42,10 +43,30 @@ def test_the_files_say_shards_splits_and_where_each_sample_begins(workspace):
     assert sorted(path.name for path in (mix / "shards").glob("*.tar")) == sorted(SHARDS)
 
 
-def test_energon_itself_reads_the_mix(workspace):
+def test_an_export_is_a_folder_of_its_own_and_leaves_the_mix_alone(workspace, tmp_path):
+    mix = make_mix(workspace)
+    before = {path: path.read_bytes() for path in mix.rglob("*") if path.is_file()}
+    summary = export_mix(workspace, "m", tmp_path / "out", format="energon", split="train")
+    assert summary.tables["samples"].num_out == 5
+    assert {path: path.read_bytes() for path in mix.rglob("*") if path.is_file()} == before
+    assert {path.name for path in (tmp_path / "out" / "shards").iterdir()} == {
+        f"train-00000{number}.tar{suffix}" for number in (0, 1) for suffix in ("", ".idx")
+    }
+    out, inside = tmp_path / "out", mix / "shards" / "train-000001.tar"
+    assert (out / "shards" / "train-000001.tar").read_bytes() == inside.read_bytes()
+    assert json.loads((out / ".nv-meta" / ".info.json").read_text()) == {
+        "shard_counts": {"shards/train-000000.tar": 3, "shards/train-000001.tar": 2}
+    }
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_energon_itself_reads_the_mix(workspace, tmp_path, exported):
     energon = pytest.importorskip("megatron.energon", reason="megatron-energon is not installed")
     mix = make_mix(workspace)
-    write_energon_meta(mix)
+    if exported:
+        mix = export_mix(workspace, "m", tmp_path / "out", format="energon").folder
+    else:
+        write_energon_meta(mix)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = energon.WorkerConfig(rank=0, world_size=1, num_workers=0)

@@ -128,7 +128,7 @@ def test_hugging_face_datasets_loads_it(workspace, tmp_path):
 def test_what_cannot_be_exported_is_said(workspace, tmp_path):
     make_mix(workspace)
     out = tmp_path / "out"
-    with pytest.raises(UsageError, match="choose one of cslm, slamkit, hf-parquet"):
+    with pytest.raises(UsageError, match="choose one of cslm, slamkit, hf-parquet, energon"):
         export_mix(workspace, "m", out, format="kaldi")
     with pytest.raises(UsageError, match="name the mix with --mix"):
         export_catalog(workspace, out, format="cslm")
