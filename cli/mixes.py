@@ -73,7 +73,7 @@ def mix_plan(
         Path | None, typer.Option("--output", "-o", help="Write the samples as Parquet, in order.")
     ] = None,
     allow_missing: MissingOption = False,
-    memory_gb: MemoryOption = 0.6,
+    memory_gb: MemoryOption = 0.5,
     json: JsonOption = False,
 ) -> None:
     """Say what build-mix would build, requested against realised tokens, without building it."""
@@ -131,7 +131,7 @@ def build_mix(
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace this mix.")] = False,
     allow_missing: MissingOption = False,
-    memory_gb: MemoryOption = 0.6,
+    memory_gb: MemoryOption = 0.5,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:

@@ -255,7 +255,7 @@ def _scan(root: Path, pattern: str, columns: str, reader: str, *, alike: bool = 
     kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in _split_columns(columns))
     return (
         f"(select * from read_json({files}, format = 'unstructured', columns = {{{kinds}}}, "
-        "filename = true, maximum_object_size = 268435456))"
+        "filename = true, maximum_object_size = 33554432))"
     )
 
 

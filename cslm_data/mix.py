@@ -50,7 +50,7 @@ from cslm_data.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
-DEFAULT_MEMORY_GB = 0.6
+DEFAULT_MEMORY_GB = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from cslm_data.catalog import Connection, read_sql
 from cslm_data.engines import Worker, load_engine
 from cslm_data.errors import CslmError
+from cslm_data.exporting.energon import write_energon_meta
 from cslm_data.keys import file_sha256
 from cslm_data.mixing.candidates import Pool
 from cslm_data.mixing.costs import with_system
@@ -30,7 +31,7 @@ from cslm_data.mixing.sources import COUNTED_IN_SQL, MixSource
 from cslm_data.progress import progress
 from cslm_data.records import SPLITS, Sample, Split
 from cslm_data.samples import CompileOptions, compile_sample
-from cslm_data.shards import ShardEntry, read_index, write_shard
+from cslm_data.shards import ShardEntry, index_path, read_index, write_shard
 from cslm_data.workspace import atomic_path, remove_leftovers, write_json
 
 log = logging.getLogger(__name__)
@@ -310,6 +311,7 @@ def write_mix(
         workers = 1
     entries = _write_shards(parts, writing(shards), workers, engine)
     write_json(mix / "mix.json", {**document, "shards": [asdict(entry) for entry in entries]})
+    write_energon_meta(mix)
 
 
 def publish(building: Path, folder: Path) -> None:
@@ -326,7 +328,12 @@ def _write_shards(
     parts: Sequence[ShardPart], writing: ShardWriting, num_workers: int | None, engine: str
 ) -> list[ShardEntry]:
     """The shards of a plan, in order. Only the rows of unfinished shards are read."""
-    finished = [part for part in parts if (writing.shards / part.name).exists()]
+    paths = {part.name: writing.shards / part.name for part in parts}
+    finished = [
+        part
+        for part in parts
+        if paths[part.name].exists() and index_path(paths[part.name]).exists()
+    ]
     if finished:
         log.info("%s of %s shards are already written", len(finished), len(parts))
     entries = {part.name: _finished_entry(writing.shards / part.name) for part in finished}
