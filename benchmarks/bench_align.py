@@ -153,12 +153,9 @@ def score(model: CtcModel, rows: Sequence[Row]) -> dict[str, Errors]:
         mine = list(group)
         errors = found.setdefault(corpus, Errors())
         aligned = time_words([stretch_of(row) for row in mine], model, timing)
-        others = [*mine[1:], mine[0]]
-        wrong = time_words(
-            [stretch_of(row, other["text"]) for row, other in zip(mine, others, strict=True)],
-            model,
-            timing,
-        )
+        others = zip(mine, [*mine[1:], mine[0]], strict=True)
+        swapped = [stretch_of(row, other["text"]) for row, other in others if other is not row]
+        wrong = time_words(swapped, model, timing)
         errors.wrong += [mean_score(each[1]) for each in wrong if each[1]]
         for row, (_, words, *_) in zip(mine, aligned, strict=True):
             if words is None:
