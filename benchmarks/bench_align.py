@@ -19,6 +19,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import logging
 import tempfile
 import time
 import unicodedata
@@ -152,12 +153,9 @@ def score(model: CtcModel, rows: Sequence[Row]) -> dict[str, Errors]:
         mine = list(group)
         errors = found.setdefault(corpus, Errors())
         aligned = time_words([stretch_of(row) for row in mine], model, timing)
-        others = [*mine[1:], mine[0]]
-        wrong = time_words(
-            [stretch_of(row, other["text"]) for row, other in zip(mine, others, strict=True)],
-            model,
-            timing,
-        )
+        others = zip(mine, [*mine[1:], mine[0]], strict=True)
+        swapped = [stretch_of(row, other["text"]) for row, other in others if other is not row]
+        wrong = time_words(swapped, model, timing)
         errors.wrong += [mean_score(each[1]) for each in wrong if each[1]]
         for row, (_, words, *_) in zip(mine, aligned, strict=True):
             if words is None:
@@ -211,7 +209,10 @@ def main() -> None:
     parser.add_argument("--split", choices=("tenth", "human", "synthetic", "all"), default="tenth")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--max-hours", type=float, default=10.0, help="of speech to train on")
+    parser.add_argument("--workspace", type=Path, help="kept: a training that was killed goes on")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     rows = read_rows(options.data.resolve())
     scored = [row for row in rows if is_scored(row, options.split)]
     corpora = {row["corpus"] for row in scored}
@@ -221,10 +222,15 @@ def main() -> None:
         kept = [{k: v for k, v in row.items() if k not in ("words", "phones")} for row in training]
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in kept]
         manifest.write_text("".join(lines), encoding="utf-8")
-        workspace = Workspace(Path(temporary) / "workspace")
+        workspace = Workspace(options.workspace or Path(temporary) / "workspace")
         ingest(workspace, [manifest], defaults=Defaults())
         wall, used = time.monotonic(), time.process_time()
-        model = train_ctc(workspace, epochs=options.epochs, num_threads=options.threads)
+        model = train_ctc(
+            workspace,
+            epochs=options.epochs,
+            num_threads=options.threads,
+            max_hours=options.max_hours,
+        )
         wall, used = time.monotonic() - wall, time.process_time() - used
     hours = sum(model.training["hours"].values())
     print(f"split {options.split}: trained on {hours:.2f} h, {model.training['epochs']} epochs")

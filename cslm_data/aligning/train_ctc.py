@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MAX_HOURS = 10.0
 _CHECKPOINTS = ".training"
-_EPOCHS, _MOST_EPOCHS, _LEAST_STEPS = 8, 60, 400
-"""Where the speech is so little that 8 epochs are less than 400 steps, there are more of them."""
+_EPOCHS, _MOST_EPOCHS, _LEAST_STEPS = 8, 60, 1500
+"""Where the speech is so little that 8 epochs are less than 1500 steps, there are more of them."""
 _BATCH_PAIRS = 1500
 """Half a minute, padding included."""
 _RATE, _LAST_RATE, _WARM_STEPS = 3e-3, 0.03, 50
