@@ -2,10 +2,10 @@
 
 Theirs is the loop that people write: decode each sample, add its ids to a list, cut the list into
 arrays of 2048; samples are cut where a pack ends. Ours takes the lengths from the index, puts whole
-samples into packs (`assign_packs`) and reads each from the memory map, its segments decoded, into
-its place. Text is left out on both sides: both would give it to the same text tokenizer. Asserted
-beside it: the same ids on both sides. Whole samples of about 490 ids leave a twentieth of a pack
-free.
+samples into packs (`assign_packs`) and reads the units of each from the memory map into its place.
+Text is left out on both sides, but theirs parses the JSON that it lies in, for `decode` does; what
+a reader of both costs is in bench_shards.py. Asserted beside it: the same ids on both sides. Whole
+samples of about 490 ids leave a twentieth of a pack free.
 
     python benchmarks/bench_read_pack.py [--samples 8000]
 """
@@ -25,7 +25,6 @@ from bench_shards import make_samples, write_ours
 from paired import cpu_s, median_ratio, report
 
 from cslm_data.shards import ShardFile
-from cslm_data.ustar import NPY_HEADER_BYTES
 from cslm_train.packing import assign_packs
 
 PACK, WINDOW = 2048, 4096
@@ -49,17 +48,15 @@ def pack_lists(path: Path) -> list[np.ndarray]:
 def pack_ours(path: Path) -> np.ndarray:
     """Ids of whole samples one after the other, FREE where a pack is not full: int32 (P, S)."""
     shard = ShardFile(path)
-    sizes = [0 if entry.units is None else entry.units[1] for entry in shard.index.samples]
-    lengths_N = (np.array(sizes) - NPY_HEADER_BYTES) // 2
-    packs_N = assign_packs(lengths_N, pack_length=PACK, window=WINDOW)
+    packs_N = assign_packs(
+        shard.index.num_units_N.astype(np.int64), pack_length=PACK, window=WINDOW
+    )
     packs_PS = np.full((int(packs_N.max()) + 1, PACK), FREE, np.int32)
     ends = [0] * len(packs_PS)
-    for position, pack in enumerate(packs_N.tolist()):
-        for segment in shard.sample(position).segments:
-            if segment.modality == "speech":
-                start = ends[pack]
-                ends[pack] = end = start + len(segment.units)
-                np.add(segment.units, FIRST_UNIT, out=packs_PS[pack, start:end], casting="unsafe")
+    for units_N, pack in zip(shard.units(), packs_N.tolist(), strict=True):
+        start = ends[pack]
+        ends[pack] = end = start + len(units_N)
+        np.add(units_N, FIRST_UNIT, out=packs_PS[pack, start:end], casting="unsafe")
     return packs_PS
 
 

@@ -125,7 +125,7 @@ def plan_only(
         if output is not None:
             seed = rules.seed if seed is None else seed
             put_in_order(connection, plan.sources, seed=seed, shard_bytes=DEFAULT_SHARD_BYTES)
-            write_plan(connection, plan.sources, output)
+            write_plan(connection, plan.sources, output, spill=_spill(workspace))
     return PlanSummary(
         realised=plan.realised,
         missing=plan.missing,
@@ -277,11 +277,16 @@ def _limit_memory(connection: Any, workspace: Workspace, memory_gb: float) -> No
     """Let DuckDB spill beyond so much memory, and see the workspace alone."""
     if not memory_gb >= 0.1:
         raise UsageError(f"--memory-gb {memory_gb}: at least 0.1")
-    spill = workspace.candidates / ".spill"
+    spill = _spill(workspace)
     spill.mkdir(parents=True, exist_ok=True)
     connection.execute("set temp_directory = ?", [str(spill)])
     connection.execute("set memory_limit = ?", [f"{round(memory_gb * 1000)}MB"])
     confine(connection, workspace)
+
+
+def _spill(workspace: Workspace) -> Path:
+    """Where DuckDB puts what it cannot hold. Hidden, and no state of candidates."""
+    return workspace.root / ".spill"
 
 
 def _check_name(name: str) -> str:

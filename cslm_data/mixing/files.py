@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -167,16 +168,21 @@ _MIX_COLUMNS = pa.schema(
 )
 
 
-def write_plan(connection: Connection, sources: Sequence[MixSource], path: Path) -> None:
-    """Write the samples of the table `plan`, in order, as Parquet; anywhere."""
+def write_plan(
+    connection: Connection, sources: Sequence[MixSource], path: Path, *, spill: Path
+) -> None:
+    """Write the samples of the table `plan`, in order, as Parquet; anywhere.
+
+    DuckDB sees the workspace alone, so it writes to its folder `spill` first.
+    """
     _describe_sources(connection, sources)
-    with (
-        atomic_path(path) as temporary,
-        connection.sql(read_sql("mix_planned")).to_arrow_reader(1 << 17) as found,
-        pq.ParquetWriter(temporary, found.schema, compression="zstd") as writer,
-    ):
-        for batch in found:
-            writer.write_batch(batch)
+    waiting = spill / f"plan-{os.getpid()}.parquet"
+    try:
+        connection.sql(read_sql("mix_planned")).write_parquet(str(waiting), compression="zstd")
+        with atomic_path(path) as temporary:
+            shutil.copyfile(waiting, temporary)
+    finally:
+        waiting.unlink(missing_ok=True)
 
 
 def list_changes(connection: Connection, sources: Sequence[MixSource]) -> list[dict[str, Any]]:

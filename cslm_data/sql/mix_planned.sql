@@ -1,4 +1,4 @@
--- The samples of a plan in their order. One row per sample.
+-- The samples of a plan in their order, which is that of the table `plan`. One row per sample.
 select
     case plan.split when 0 then 'train' when 1 then 'valid' else 'test' end as split,
     plan.position,
@@ -13,4 +13,3 @@ select
     plan.num_units,
 from plan
 inner join mix_sources using (source)
-order by plan.ordinal
