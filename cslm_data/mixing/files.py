@@ -49,8 +49,7 @@ _BATCH_ROWS = 512
 _BYTES_PER_WORKER = 32 * 2**20
 """A mix of less is written sooner by this process than by several that have yet to start."""
 _MIX = "mix"
-"""Folder inside of the building folder that becomes the mix. One level down, so that the views,
-which look at mixes/*/mix.parquet, do not see what is not finished."""
+"""Folder inside of the building folder that becomes the mix: so far down no view looks."""
 
 
 @dataclass(frozen=True, kw_only=True)
