@@ -233,6 +233,7 @@ def build_mix(
 
 _IDENTITY = (
     *("languages", "seed", "recipe", "tokenizer_id", "text_tokenizer_id", "template_version"),
+    *("realised", "counts"),
 )
 
 

@@ -15,6 +15,8 @@ from cslm_data.errors import NoDataError, UsageError
 from cslm_data.ingest import ingest
 from cslm_data.listen import listen
 from cslm_data.mix import build_mix
+from cslm_data.mixing.recipes import SplitRules
+from cslm_data.mixing.splits import make_sentence_splits
 from cslm_data.quality.gather import gather
 from cslm_data.query import run_query
 from cslm_data.shards import iter_samples
@@ -220,7 +222,14 @@ def test_the_text_tokenizer_and_the_splits_never_see_what_was_moved_out(mixed):
         everything = {"threshold": 2**64 - 1}
         rows = connection.execute(read_sql("mix_texts"), everything).fetchall()
         texts = {text for (text,) in rows}
-        keys = connection.execute(read_sql("mix_sentences")).fetchall()
+        connection.execute(read_sql("mix_macros"))
+        make_sentence_splits(connection, SplitRules(valid=0.5, test=0.5))
+        held_out = {
+            key for (key,) in connection.execute("select sentence from sentence_splits").fetchall()
+        }
+        kept = connection.execute(
+            "select text_key from utterances where utt_id = 'en-4'"
+        ).fetchone()
         gone = connection.execute(
             "select text, text_key from all_utterances where utt_id = 'en-3' union all "
             "select turns[1].text, turns[1].text_key from all_dialogues "
@@ -229,7 +238,8 @@ def test_the_text_tokenizer_and_the_splits_never_see_what_was_moved_out(mixed):
     assert len(gone) == 2
     for text, key in gone:
         assert text not in texts
-        assert key not in {end for link in keys for end in link}
+        assert key not in held_out
+    assert kept[0] in held_out
     assert "Cat number 4 sleeps in the green garden, and dog 4 runs home." in texts
 
 
