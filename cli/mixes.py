@@ -77,7 +77,8 @@ def mix_plan(
     json: JsonOption = False,
 ) -> None:
     """Say what build-mix would build, requested against realised tokens, without building it."""
-    from cslm_data.mix import MixOptions, plan_only
+    from cslm_data.mix import plan_only
+    from cslm_data.mixing.planning import MixOptions
 
     plan = plan_only(
         shell.workspace_of(workspace),

@@ -40,7 +40,13 @@ from cslm_data.mixing.files import (
     write_plan,
 )
 from cslm_data.mixing.ordering import plan_digest, put_in_order
-from cslm_data.mixing.planning import MixPlan, plan_mix, write_refused
+from cslm_data.mixing.planning import (
+    DEFAULT_MEMORY_GB,
+    MixOptions,
+    MixPlan,
+    plan_mix,
+    write_refused,
+)
 from cslm_data.mixing.recipes import Recipe, load_recipe, recipe_json
 from cslm_data.shards import MixInfo
 from cslm_data.templates import prompts_id
@@ -50,7 +56,6 @@ from cslm_data.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DEFAULT_SHARD_BYTES = 256 * 2**20
-DEFAULT_MEMORY_GB = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,25 +82,6 @@ class PlanSummary:
     reject_reasons: dict[str, int]
     text_tokenizer_id: str
     tokenizer_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixOptions:
-    """What a mix is asked for, besides its recipe."""
-
-    languages: Sequence[str]
-    tokenizer: str | None = None
-    """Speech tokenizer of the workspace, by name or id."""
-    text_tokenizer: str | Path | None = None
-    """Text tokenizer of the workspace, or a folder."""
-    prompts: Path | None = None
-    """Folder of wordings that replace the shipped ones, file by file."""
-    allow_missing: bool = False
-    """Go on where a language has no data for a task that the recipe requires."""
-    without: Sequence[str] = ()
-    """Ids of source rows to plan without."""
-    memory_gb: float = DEFAULT_MEMORY_GB
-    """What DuckDB may take; it spills to disk beyond."""
 
 
 def plan_only(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cslm_data.catalog import Connection, read_sql, scalar
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
@@ -36,8 +36,26 @@ from cslm_data.templates import all_literals, load_prompts
 from cslm_data.text_tokenizer import TextTokenizer, get_text_tokenizer
 from cslm_data.workspace import Workspace
 
-if TYPE_CHECKING:
-    from cslm_data.mix import MixOptions
+DEFAULT_MEMORY_GB = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixOptions:
+    """What a mix is asked for, besides its recipe."""
+
+    languages: Sequence[str]
+    tokenizer: str | None = None
+    """Speech tokenizer of the workspace, by name or id."""
+    text_tokenizer: str | Path | None = None
+    """Text tokenizer of the workspace, or a folder."""
+    prompts: Path | None = None
+    """Folder of wordings that replace the shipped ones, file by file."""
+    allow_missing: bool = False
+    """Go on where a language has no data for a task that the recipe requires."""
+    without: Sequence[str] = ()
+    """Ids of source rows to plan without."""
+    memory_gb: float = DEFAULT_MEMORY_GB
+    """What DuckDB may take; it spills to disk beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)

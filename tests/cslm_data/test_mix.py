@@ -8,7 +8,8 @@ from mix_workspace import TOKENIZER, N, fill, recipe_file, rows_of, shard_bytes_
 
 from cslm_data.catalog import open_catalog
 from cslm_data.errors import UsageError
-from cslm_data.mix import MixOptions, build_mix, plan_only
+from cslm_data.mix import build_mix, plan_only
+from cslm_data.mixing.planning import MixOptions
 from cslm_data.samples import count_tokens
 from cslm_data.shards import iter_samples, read_index
 from cslm_data.text_tokenizer import load_text_tokenizer

@@ -21,7 +21,8 @@ from cslm_data.errors import (
     NoDataError,
     UsageError,
 )
-from cslm_data.mix import MixOptions, build_mix, plan_only
+from cslm_data.mix import build_mix, plan_only
+from cslm_data.mixing.planning import MixOptions
 from cslm_data.query import run_query
 from cslm_data.shards import MixInfo
 from cslm_data.workspace import Workspace
