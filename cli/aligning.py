@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
-from cslm_cli.tokenizers import DeviceOption, EngineOption, NumWorkersOption
+from cslm_cli.tokenizers import (
+    DeviceOption,
+    EngineOption,
+    NumWorkersOption,
+    PartSecondsOption,
+    RetryOption,
+)
 
 if TYPE_CHECKING:
     from cslm_data.alignment import AlignSummary
@@ -66,9 +72,7 @@ def align(
         typer.Option("--all", help="Also what has word times of its corpus or another aligner."),
     ] = False,
     num_workers: NumWorkersOption = None,
-    part_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
-    ] = None,
+    part_seconds: PartSecondsOption = None,
     engine: EngineOption = "local",
     device: DeviceOption = "auto",
     retrain: Annotated[
@@ -81,9 +85,7 @@ def align(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw this aligner's alignments away first.")
     ] = False,
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
-    ] = False,
+    retry_rejected: RetryOption = False,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:

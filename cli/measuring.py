@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
-from cslm_cli.tokenizers import EngineOption, NumWorkersOption
+from cslm_cli.tokenizers import (
+    EngineOption,
+    NumWorkersOption,
+    PartSecondsOption,
+    RetryOption,
+)
 
 from cslm_data.errors import UsageError
 
@@ -26,9 +31,7 @@ def register(app: typer.Typer) -> None:
 def measure(
     workspace: WorkspaceOption = None,
     num_workers: NumWorkersOption = None,
-    part_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
-    ] = None,
+    part_seconds: PartSecondsOption = None,
     engine: EngineOption = "local",
     audio: Annotated[
         bool, typer.Option("--audio/--no-audio", help="Measure the recordings.")
@@ -36,9 +39,7 @@ def measure(
     texts: Annotated[
         bool, typer.Option("--texts/--no-texts", help="Detect the languages of texts.")
     ] = True,
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
-    ] = False,
+    retry_rejected: RetryOption = False,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:

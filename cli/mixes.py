@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, StageName, WorkspaceOption
+from cslm_cli.tokenizers import EngineOption
 
 from cslm_data.plain_text import visible
 
 if TYPE_CHECKING:
     from cslm_data.shards import MixInfo
-
-
-class EngineName(StrEnum):
-    """Where shards are written."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 LangsOption = Annotated[str, typer.Option("--langs", help="Languages, e.g. en,zh.")]
@@ -127,9 +120,7 @@ def build_mix(
     num_workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that write. Default: one for every core.")
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="Where shards are written.")] = (
-        EngineName.LOCAL
-    ),
+    engine: EngineOption = "local",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace this mix.")] = False,
     allow_missing: MissingOption = False,
     memory_gb: MemoryOption = 0.5,
@@ -153,7 +144,7 @@ def build_mix(
         prompts=prompts,
         allow_missing=allow_missing,
         num_workers=num_workers,
-        engine=engine.value,
+        engine=engine,
         memory_gb=memory_gb,
     )
     info = summary.info

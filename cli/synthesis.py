@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, RejectRateOption, WorkspaceOption
-from cslm_cli.tokenizers import EngineOption, NumWorkersOption
+from cslm_cli.tokenizers import (
+    EngineOption,
+    NumWorkersOption,
+    RetryOption,
+)
 
 from cslm_data.errors import UsageError
 
@@ -87,9 +91,7 @@ def synthesize(
         float, typer.Option(min=0.1, help="About how much speech a part holds.")
     ] = 600.0,
     engine: EngineOption = "local",
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
-    ] = False,
+    retry_rejected: RetryOption = False,
     max_reject_rate: RejectRateOption = shell.DEFAULT_MAX_REJECT_RATE,
     json: JsonOption = False,
 ) -> None:

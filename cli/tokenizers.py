@@ -77,6 +77,12 @@ DtypeOption = Annotated[
     str, typer.Option(help="Their arithmetic: float32 (the reference) or bfloat16 (faster).")
 ]
 EngineOption = Annotated[str, typer.Option(help="What runs the parts: local, or ray (a cluster).")]
+PartSecondsOption = Annotated[
+    float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
+]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
+]
 NameOption = Annotated[
     str | None, typer.Option(help="Name of the tokenizer. Default: from extractor and K.")
 ]

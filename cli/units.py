@@ -19,6 +19,8 @@ from cslm_cli.tokenizers import (
     MaxSpeakerOption,
     NumUnitsOption,
     NumWorkersOption,
+    PartSecondsOption,
+    RetryOption,
     SeedOption,
     TemperatureOption,
 )
@@ -44,9 +46,7 @@ def quantize(
     backend: BackendOption = Backend.AUTO,
     seed: SeedOption = 0,
     num_workers: NumWorkersOption = None,
-    part_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Audio of one part.", show_default=False)
-    ] = None,
+    part_seconds: PartSecondsOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "float32",
     batch_seconds: Annotated[
@@ -65,9 +65,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Try again what was refused before.")
-    ] = False,
+    retry_rejected: RetryOption = False,
     measure: Annotated[
         bool, typer.Option(help="Measure, in the same pass, what was not measured yet.")
     ] = True,

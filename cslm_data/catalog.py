@@ -235,8 +235,7 @@ def _scan_units(connection: Connection, units: Folder) -> str:
         found = next(units.path.glob(pattern), None) is not None
     if not found:
         return f"({_nothing(columns)})"
-    quoted = files.replace("'", "''")
-    return f"(select * from read_parquet('{quoted}', filename = true))"
+    return f"(select * from read_parquet({quoted(files)}, filename = true))"
 
 
 def _scan(root: Path, pattern: str, columns: str, reader: str, *, alike: bool = False) -> str:
@@ -244,8 +243,7 @@ def _scan(root: Path, pattern: str, columns: str, reader: str, *, alike: bool = 
     found = [each for each in _alternatives(pattern) if next(root.glob(each), None) is not None]
     if not found:
         return f"({_nothing(columns)})"
-    quoted = (str(root / each).replace("'", "''") for each in found)
-    files = "[" + ", ".join(f"'{file}'" for file in quoted) + "]"
+    files = "[" + ", ".join(quoted(root / each) for each in found) + "]"
     if alike:
         return f"(select * from {reader}({files}, filename = true))"
     if reader == "read_parquet":
@@ -285,10 +283,14 @@ def _split_columns(columns: str) -> list[tuple[str, str]]:
     return parts
 
 
+def quoted(value: object) -> str:
+    """A value as text of SQL, for where none can be bound, as in what makes a view."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
 def run_over_files(connection: Connection, name: str, files: str) -> None:
-    """Run `<name>.sql` over `{files}`: what makes a view cannot be bound, so it is quoted."""
-    quoted = "'" + files.replace("'", "''") + "'"
-    connection.execute(read_sql(name).replace("{files}", quoted))
+    """Run `<name>.sql` over `{files}`."""
+    connection.execute(read_sql(name).replace("{files}", quoted(files)))
 
 
 def scalar(connection: Connection, query: str, parameters: list[Any] | None = None) -> Any:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cslm_data.catalog import confine, open_catalog, scalar
+from cslm_data.engines import load_engine
 from cslm_data.errors import AlreadyExistsError, NoDataError, UsageError
 from cslm_data.keys import content_id
 from cslm_data.languages import check_language
@@ -145,6 +146,7 @@ def build_mix(
 
     Raises UsageError, NoDataError, MissingArtefactError, AlreadyExistsError, LockedError.
     """
+    load_engine(engine)  # one there is not is said before anything is counted
     rules = load_recipe(recipe, stage=stage)
     name = _check_name(name or rules.stage)
     _check_languages(languages)
@@ -221,6 +223,7 @@ _IDENTITY = (
     *("languages", "seed", "recipe", "tokenizer_id", "text_tokenizer_id", "template_version"),
     *("realised", "counts"),
 )
+"""Of the document of a mix, what makes it another mix."""
 
 
 def _document(

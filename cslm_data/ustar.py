@@ -63,6 +63,11 @@ class UstarWriter:
         self._buffered = 0
 
 
+def member_bytes(num_bytes: int) -> int:
+    """What a member of so many bytes takes in a tar: its header, its data in whole blocks."""
+    return _BLOCK + num_bytes + -num_bytes % _BLOCK
+
+
 @functools.lru_cache(65536)
 def npy_header(num_units: int) -> bytes:
     """The 128 bytes in front of a uint16 array of `num_units`, as `numpy.save` writes them."""

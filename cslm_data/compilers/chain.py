@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cslm_data.compilers.prompt import SPOKEN_PROMPTS, compile_prompt
+from cslm_data.compilers.prompt import prompt_of
 from cslm_data.compilers.turns import (
     CompileError,
     CompileOptions,
@@ -49,15 +49,7 @@ def compile_s2st(
 ) -> tuple[Segment, ...]:
     """Speech in, text and speech of its translation out; TQ where its transcript is known."""
     source, target = turns
-    prompt = compile_prompt(
-        "s2st",
-        language=source.language,
-        answer_language=target.language,
-        units=units_of(source),
-        seed=options.prompts_seed,
-        prompts=options.prompts,
-        sample_hash=sample_hash,
-    )
+    prompt = prompt_of("s2st", source, sample_hash, options, answer_language=target.language)
     known = source.text is not None and bool(source.text.strip())
     asked = _question(source) if options.text_question and known else ()
     return (*prompt, *asked, *_spoken_answer(target, options))
@@ -66,22 +58,18 @@ def compile_s2st(
 def _compile_dialogue(
     task: str, turns: Sequence[SourceTurn], sample_hash: int, options: CompileOptions
 ) -> tuple[Segment, ...]:
-    spoken = task in SPOKEN_PROMPTS
     segments: tuple[Segment, ...] = ()
     if turns and turns[0].role == "system":
         system, turns = turns[0], turns[1:]
         segments = (text_segment(text_of(system), language=system.language, role="system"),)
     _check_exchanges(turns)
     for question, answer in zip(turns[::2], turns[1::2], strict=True):
-        segments = compile_prompt(
+        segments = prompt_of(
             task,
-            language=question.language,
+            question,
+            sample_hash,
+            options,
             answer_language=answer.language,
-            text=None if spoken else text_of(question),
-            units=units_of(question) if spoken else None,
-            seed=options.prompts_seed,
-            prompts=options.prompts,
-            sample_hash=sample_hash,
             history=segments,
         )
         asked = _question(question) if options.text_question else ()

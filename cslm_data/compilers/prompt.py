@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cslm_data.compilers.turns import speech_segment, text_segment
+from cslm_data.compilers.turns import (
+    CompileOptions,
+    SourceTurn,
+    speech_segment,
+    text_of,
+    text_segment,
+    units_of,
+)
 from cslm_data.errors import UsageError
 from cslm_data.records import Segment, Units
 from cslm_data.templates import Prompts, choose_wording, fill_wording
@@ -26,6 +33,36 @@ def prompt_kind(task: str, language: str, answer_language: str | None) -> str | 
         kind = "chat_text" if task == "s2t" else "chat"
         return kind if answer_language in (None, language) else f"{kind}_cross"
     return None if task == "instruct" else task
+
+
+def prompt_of(
+    task: str,
+    turn: SourceTurn,
+    sample_hash: int,
+    options: CompileOptions,
+    *,
+    answer_language: str | None = None,
+    units: Units | None = None,
+    history: Sequence[Segment] = (),
+) -> tuple[Segment, ...]:
+    """`compile_prompt` of what a source's turn says, as the task takes it; `units` are part of it.
+
+    Raises CompileError where the turn lacks that.
+    """
+    spoken = task in SPOKEN_PROMPTS
+    if spoken and units is None:
+        units = units_of(turn)
+    return compile_prompt(
+        task,
+        language=turn.language,
+        answer_language=answer_language,
+        text=None if spoken else text_of(turn),
+        units=units,
+        seed=options.prompts_seed,
+        sample_hash=sample_hash,
+        history=history,
+        prompts=options.prompts,
+    )
 
 
 def compile_prompt(

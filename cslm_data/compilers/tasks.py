@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cslm_data.compilers.prompt import compile_prompt
+from cslm_data.compilers.prompt import compile_prompt, prompt_of
 from cslm_data.compilers.turns import (
     CompileError,
     CompileOptions,
@@ -29,14 +29,7 @@ def compile_asr(
 ) -> tuple[Segment, ...]:
     """Speech in, its transcript out."""
     (turn,) = turns
-    prompt = compile_prompt(
-        "asr",
-        language=turn.language,
-        units=units_of(turn),
-        seed=options.prompts_seed,
-        prompts=options.prompts,
-        sample_hash=sample_hash,
-    )
+    prompt = prompt_of("asr", turn, sample_hash, options)
     return (*prompt, text_segment(text_of(turn), language=turn.language))
 
 
@@ -45,14 +38,7 @@ def compile_tts(
 ) -> tuple[Segment, ...]:
     """Text in, the speech of it out."""
     (turn,) = turns
-    prompt = compile_prompt(
-        "tts",
-        language=turn.language,
-        text=text_of(turn),
-        seed=options.prompts_seed,
-        prompts=options.prompts,
-        sample_hash=sample_hash,
-    )
+    prompt = prompt_of("tts", turn, sample_hash, options)
     return (*prompt, speech_segment(units_of(turn), language=turn.language))
 
 
@@ -61,15 +47,7 @@ def compile_mt(
 ) -> tuple[Segment, ...]:
     """A sentence in, its translation out."""
     source, target = turns
-    prompt = compile_prompt(
-        "mt",
-        language=source.language,
-        answer_language=target.language,
-        text=text_of(source),
-        seed=options.prompts_seed,
-        prompts=options.prompts,
-        sample_hash=sample_hash,
-    )
+    prompt = prompt_of("mt", source, sample_hash, options, answer_language=target.language)
     return (*prompt, text_segment(text_of(target), language=target.language))
 
 
@@ -78,15 +56,7 @@ def compile_st(
 ) -> tuple[Segment, ...]:
     """Speech in, its translation as text out."""
     source, target = turns
-    prompt = compile_prompt(
-        "st",
-        language=source.language,
-        answer_language=target.language,
-        units=units_of(source),
-        seed=options.prompts_seed,
-        prompts=options.prompts,
-        sample_hash=sample_hash,
-    )
+    prompt = prompt_of("st", source, sample_hash, options, answer_language=target.language)
     return (*prompt, text_segment(text_of(target), language=target.language))
 
 
@@ -101,14 +71,7 @@ def compile_continuation(
             "too_short", f"{len(units)} units are fewer than {MIN_CONTINUATION_RUNS} to cut in two"
         )
     cut = continuation_cut(len(units), sample_hash)
-    prompt = compile_prompt(
-        "continuation",
-        language=turn.language,
-        units=units[:cut],
-        seed=options.prompts_seed,
-        prompts=options.prompts,
-        sample_hash=sample_hash,
-    )
+    prompt = prompt_of("continuation", turn, sample_hash, options, units=units[:cut])
     return (*prompt, speech_segment(units[cut:], language=turn.language))
 
 

@@ -11,7 +11,7 @@ counted in SQL; the others are compiled, and their rows are set aside with them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cslm_data.catalog import Connection, read_sql
+from cslm_data.catalog import Connection, quoted, read_sql
 from cslm_data.errors import UsageError
 from cslm_data.keys import content_id, md5_key
 from cslm_data.mixing.costs import (
@@ -39,6 +39,7 @@ from cslm_data.shards import encode_sample
 from cslm_data.statements import parse_predicate
 from cslm_data.templates import prompts_id
 from cslm_data.text_tokenizer import TextTokenizer
+from cslm_data.ustar import NPY_HEADER_BYTES, member_bytes
 from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
 
 if TYPE_CHECKING:
@@ -221,8 +222,7 @@ def _compile(
 def _join_splits(table: pa.Table, aside: Path, to: Gathering, path: Path) -> None:
     """Give every candidate its split, and put its row beside it."""
     to.connection.register("compiled", table)
-    file = str(aside).replace("'", "''")
-    text = read_sql("mix_compiled").replace("{aside}", f"'{file}'")
+    text = read_sql("mix_compiled").replace("{aside}", quoted(aside))
     by_manifest = to.recipe.splits.by == "manifest"
     found = to.connection.sql(text, params={"by_manifest": by_manifest})
     found.write_parquet(str(path), compression="zstd", row_group_size=4096)
@@ -254,7 +254,7 @@ def _compile_batch(
             tokens = next(totals) - costs.wordings[choice]
             document, units = encode_sample(next(compiled))
             num_units = 0 if units is None else len(units)
-            num_bytes = _tar_bytes(len(document)) + _tar_bytes(128 + 2 * num_units)
+            num_bytes = member_bytes(len(document)) + member_bytes(NPY_HEADER_BYTES + 2 * num_units)
         columns["id_hash"].append(md5_key("\0".join(ids)))
         columns["num_tokens"].append(tokens)
         columns["num_units"].append(num_units)
@@ -267,10 +267,6 @@ def _compile_batch(
     ]
     columns["quality"] = batch["quality"].to_pylist()
     return pa.record_batch(columns, schema=_COUNTS)
-
-
-def _tar_bytes(num_bytes: int) -> int:
-    return 512 + num_bytes + -num_bytes % 512
 
 
 # --- what a recipe says in SQL ---------------------------------------------------------------
@@ -303,10 +299,3 @@ def _ask(
             if value is not None
         )
         raise UsageError(f"{said}: {error}") from None
-
-
-def rejected_rows(pool: Pool, connection: Connection, query: str) -> Iterator[tuple[str, ...]]:
-    """Rows of a query over what was refused, a batch at a time."""
-    found = connection.execute(query)
-    while rows := found.fetchmany(_BATCH_ROWS):
-        yield from rows

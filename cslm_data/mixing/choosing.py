@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cslm_data.catalog import Connection, read_sql
+from cslm_data.catalog import Connection, quoted, read_sql
 from cslm_data.keys import key64, md5_key
 from cslm_data.mixing.candidates import Pool
 from cslm_data.mixing.recipes import Recipe
@@ -69,11 +69,6 @@ def see_pools(
 def view_of(pool: Pool) -> str:
     """Name of the view of a source's candidates."""
     return f"pool_{pool.source.index}"
-
-
-def quoted(value: object) -> str:
-    """A value as text of SQL, for where none can be bound."""
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def take_stock(pool: Pool, connection: Connection) -> Stock:

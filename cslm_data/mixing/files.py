@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cslm_data.catalog import Connection, read_sql
+from cslm_data.catalog import Connection, quoted, read_sql
 from cslm_data.engines import Worker, load_engine
 from cslm_data.errors import CslmError
 from cslm_data.exporting.energon import write_energon_meta
@@ -61,8 +61,6 @@ class ShardPart:
     first: int
     """Ordinal of its first sample."""
     num_samples: int
-    num_bytes: int
-    """About so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,10 +216,9 @@ def _compiled(pools: Sequence[Pool]) -> str:
     scans = []
     for pool in pools:
         if pool.source.task not in COUNTED_IN_SQL:
-            file = str(pool.path).replace("'", "''")
             scans.append(
                 f"select {pool.source.index}::usmallint as source, id_hash, source_ids, turns "
-                f"from read_parquet('{file}')"
+                f"from read_parquet({quoted(pool.path)})"
             )
     nothing = (
         "select 0::usmallint as source, 0::ubigint as id_hash, []::varchar[] as source_ids, "
@@ -280,7 +277,6 @@ def shard_parts(connection: Connection) -> list[ShardPart]:
             split=SPLITS[split],
             first=first,
             num_samples=number,
-            num_bytes=512 * number,
         )
         for split, shard, first, number in rows
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cslm_data.catalog import Connection, read_sql, scalar
+from cslm_data.catalog import Connection, quoted, read_sql, scalar
 from cslm_data.errors import MissingArtefactError, NoDataError, UsageError
 from cslm_data.mixing.candidates import (
     Gathering,
@@ -214,8 +214,7 @@ def _ids(pool: Pool) -> str:
     kind = COUNTED_IN_SQL.get(pool.source.task)
     if kind is not None:
         return _IDS[kind]
-    file = str(pool.path).replace("'", "''")
-    return f"select id_hash, source_ids[1] as id, corpus from read_parquet('{file}')"
+    return f"select id_hash, source_ids[1] as id, corpus from read_parquet({quoted(pool.path)})"
 
 
 def _counts(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cslm_data.catalog import Connection, read_sql
+from cslm_data.catalog import Connection, quoted, read_sql
 from cslm_data.text_tokenizer import TextTokenizer
 from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
 
@@ -52,8 +52,7 @@ def count_texts(
                 advance(len(batch))
         if num_texts:
             number = len(list(folder.glob("part-*.parquet")))
-            file = str(counted).replace("'", "''")
-            once = connection.sql(read_sql("mix_counted").replace("{counted}", f"'{file}'"))
+            once = connection.sql(read_sql("mix_counted").replace("{counted}", quoted(counted)))
             with atomic_path(folder / f"part-{number:06d}.parquet") as temporary:
                 once.write_parquet(str(temporary), compression="zstd")
         counted.unlink()
@@ -62,8 +61,8 @@ def count_texts(
 
 def _see(connection: Connection, folder: Path) -> None:
     if any(folder.glob("part-*.parquet")):
-        files = str(folder / "part-*.parquet").replace("'", "''")
-        rows = f"select text_hash, num_tokens from read_parquet('{files}')"
+        files = quoted(folder / "part-*.parquet")
+        rows = f"select text_hash, num_tokens from read_parquet({files})"
     else:
         rows = "select 0::ubigint as text_hash, 0::uinteger as num_tokens where false"
     connection.execute(f"create or replace temp view token_counts as {rows}")

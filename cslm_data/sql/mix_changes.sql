@@ -20,9 +20,7 @@ select
     split,
     mix_sources.task,
     mix_sources.languages,
-    mix_sources.task || '-' || mix_sources.languages || '-'
-        || format('{:016x}', keyed64(changed.id_hash, mix_sources.task_hash))
-        || case when changed.epoch > 0 then '-e' || changed.epoch else '' end as "key",
+    sample_name(mix_sources.task, mix_sources.languages, keyed64(changed.id_hash, mix_sources.task_hash), changed.epoch) as "key",
     changed.num_tokens,
 from changed
 inner join mix_sources using (source)

@@ -27,3 +27,8 @@ create or replace temp macro along(steps, drawn) as (
     + (drawn - steps[step_before(steps, drawn)])
     / (steps[step_before(steps, drawn) + 1] - steps[step_before(steps, drawn)])
 ) / (len(steps) - 1);
+
+-- Name of a sample, as samples.sample_name has it.
+create or replace temp macro sample_name(task, languages, sample_hash, epoch) as
+    task || '-' || languages || '-' || format('{:016x}', sample_hash)
+    || case when epoch > 0 then '-e' || epoch else '' end;

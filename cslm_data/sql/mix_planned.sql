@@ -2,9 +2,7 @@
 select
     case plan.split when 0 then 'train' when 1 then 'valid' else 'test' end as split,
     plan.position,
-    mix_sources.task || '-' || mix_sources.languages || '-'
-        || format('{:016x}', keyed64(plan.id_hash, mix_sources.task_hash))
-        || case when plan.epoch > 0 then '-e' || plan.epoch else '' end as "key",
+    sample_name(mix_sources.task, mix_sources.languages, keyed64(plan.id_hash, mix_sources.task_hash), plan.epoch) as "key",
     mix_sources.task,
     mix_sources.languages,
     plan.epoch,

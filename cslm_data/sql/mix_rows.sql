@@ -97,9 +97,7 @@ select
     placed.ordinal,
     placed.split,
     placed.position,
-    placed.task || '-' || placed.languages || '-'
-        || format('{:016x}', keyed64(placed.id_hash, placed.task_hash))
-        || case when placed.epoch > 0 then '-e' || placed.epoch else '' end as "key",
+    sample_name(placed.task, placed.languages, keyed64(placed.id_hash, placed.task_hash), placed.epoch) as "key",
     placed.source,
     placed.task,
     placed.languages,
