@@ -25,7 +25,7 @@ from bench_shards import make_samples, write_ours
 from paired import cpu_s, median_ratio, report
 
 from cslm_data.shards import ShardFile
-from cslm_train.packing import assign_packs
+from cslm_train.packing.assign import assign_packs
 
 PACK, WINDOW = 2048, 4096
 FIRST_UNIT, FREE = 4200, 0

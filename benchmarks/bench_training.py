@@ -27,7 +27,8 @@ from cslm_data.quantize import quantize
 from cslm_data.shards import MixInfo, iter_samples
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
-from cslm_train.config import TrainConfig, load_config
+from cslm_train.config import TrainConfig
+from cslm_train.config_files import load_config
 from cslm_train.train import run_training
 from cslm_train.vocabulary import JointVocabulary
 

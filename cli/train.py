@@ -18,8 +18,8 @@ from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
     from cslm_train.generate import Chunk, Finished
-    from cslm_train.metrics import TrainSummary
-    from cslm_train.questions import Question
+    from cslm_train.generating.questions import Question
+    from cslm_train.training.metrics import TrainSummary
 
 app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
 
@@ -107,7 +107,7 @@ def run(
     for option, value in given.items():
         if stage is None and value is not None:
             raise UsageError(f"{option} is of one stage: name it with --stage")
-    from cslm_train.config import load_config
+    from cslm_train.config_files import load_config
 
     where = shell.workspace_of(workspace)
     stages = [stage] if stage is not None else list(StageName)
@@ -225,7 +225,7 @@ def generate(
     from cslm_data.templates import load_prompts
 
     own = load_prompts(prompts) if prompts is not None else None
-    from cslm_train.questions import pose
+    from cslm_train.generating.questions import pose
     from cslm_train.run_choice import choose_run
     from cslm_train.run_folder import RunInfo
 
@@ -244,9 +244,9 @@ def generate(
         seed=seed,
         prompts=own,
     )
-    from cslm_train.decoding import Sampling
     from cslm_train.generate import Chunk, answer
-    from cslm_train.model import load_run
+    from cslm_train.generating.decoding import Sampling
+    from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     loaded = load_run(run_dir, device=device)
@@ -324,9 +324,9 @@ def evaluate(
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
-    from cslm_train.decoding import Sampling
     from cslm_train.evaluate import evaluate as run_evaluate
-    from cslm_train.model import load_run
+    from cslm_train.generating.decoding import Sampling
+    from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     evaluation = run_evaluate(

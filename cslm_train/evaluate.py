@@ -29,11 +29,11 @@ from cslm_data.progress import progress
 from cslm_data.records import SPLITS, Sample
 from cslm_data.shards import MixInfo, iter_samples
 from cslm_data.workspace import Workspace, atomic_path, write_json
-from cslm_train.decoding import GREEDY, Sampling
-from cslm_train.model import LoadedRun
-from cslm_train.predictions import GENERATED, answer_group
-from cslm_train.reader import PackedBatch
-from cslm_train.recipe import token_nll
+from cslm_train.evaluating.predictions import GENERATED, answer_group
+from cslm_train.generating.decoding import GREEDY, Sampling
+from cslm_train.models.loading import LoadedRun
+from cslm_train.packing.reader import PackedBatch
+from cslm_train.training.loss import token_nll
 
 log = logging.getLogger(__name__)
 

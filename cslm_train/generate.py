@@ -9,11 +9,18 @@ from typing import Literal
 
 from cslm_data.errors import UsageError
 from cslm_data.framing import ANSWER, QUESTION, frame_prompt
-from cslm_train.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
-from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar, Rules
-from cslm_train.model import LoadedRun
-from cslm_train.questions import Question
-from cslm_train.scores import is_well_formed_chain
+from cslm_train.evaluating.scores import is_well_formed_chain
+from cslm_train.generating.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
+from cslm_train.generating.grammar import (
+    CHAIN,
+    SPEECH_ANSWER,
+    TEXT_ANSWER,
+    TEXT_CHAIN,
+    Grammar,
+    Rules,
+)
+from cslm_train.generating.questions import Question
+from cslm_train.models.loading import LoadedRun
 from cslm_train.vocabulary import JointVocabulary
 
 AnswerPart = Literal["tq", "ta", "sa"]

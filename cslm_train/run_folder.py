@@ -20,7 +20,8 @@ from typing import Any
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.keys import content_id
 from cslm_data.workspace import write_json
-from cslm_train.config import TrainConfig, from_dict
+from cslm_train.config import TrainConfig
+from cslm_train.config_files import from_dict
 
 
 @dataclass(frozen=True, kw_only=True)

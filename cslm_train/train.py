@@ -17,11 +17,8 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
 import torch
@@ -34,12 +31,7 @@ from fairseq2.gang import FakeGang, Gang, Gangs, ProcessGroupGang, create_parall
 from fairseq2.io import TensorFileDumper, TensorFileLoader
 from fairseq2.metrics import format_as_float
 from fairseq2.metrics.recorders import (
-    CompositeMetricRecorder,
-    JsonlMetricRecorder,
     MetricDescriptor,
-    MetricDescriptorRegistry,
-    MetricRecorder,
-    TensorBoardRecorder,
 )
 from fairseq2.nn.ddp import to_ddp
 from fairseq2.nn.utils.module import to_device
@@ -58,28 +50,22 @@ from torch.nn import Module
 
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
-from cslm_train.metrics import TrainSummary, cut_metrics, read_rows, read_summary
-from cslm_train.model import create_model, read_weights, start_fairseq2
-from cslm_train.pack_plan import PackPlan
-from cslm_train.prepare import Prepared, prepare_run, read_prepared
-from cslm_train.reader import ShardReader
-from cslm_train.recipe import (
-    NLL,
-    CommitLater,
-    LossEvalUnit,
-    LossTrainUnit,
-    StepProgress,
-    Stop,
-    TensorsOnlyDumper,
-    TensorsOnlyLoader,
-    make_lr_scheduler,
-    make_optimizer,
-)
+from cslm_train.models.family import create_model, start_fairseq2
+from cslm_train.models.loading import read_weights
+from cslm_train.packing.plan import PackPlan
+from cslm_train.packing.reader import ShardReader
 from cslm_train.run_folder import checkpoint_steps
+from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
+from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
+from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
+from cslm_train.training.optim import make_lr_scheduler, make_optimizer
+from cslm_train.training.prepare import Prepared, prepare_run, read_prepared
+from cslm_train.training.progress import StepProgress
+from cslm_train.training.recorders import make_recorder
+from cslm_train.training.stopping import Stop, stop_on_signals
 
 log = logging.getLogger(__name__)
 
-_NO_DESCRIPTORS = MetricDescriptorRegistry([])
 _SCORE = MetricDescriptor(NLL, NLL, priority=0, formatter=format_as_float, higher_better=False)
 _MESSAGES_TIMEOUT = timedelta(minutes=15)
 
@@ -167,7 +153,7 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         trainer = _make_trainer(prepared, gangs, stop, stack)
         stop.request = trainer.request_stop
         stack.callback(trainer.close)
-        stack.enter_context(_signals(stop))
+        stack.enter_context(stop_on_signals(stop))
         try:
             trainer.run()
         except TaskStopException:
@@ -180,29 +166,6 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         log.warning(
             "stopped after step %s of %s; the same command goes on", trainer.step_nr, info.num_steps
         )
-
-
-@contextlib.contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """SIGTERM and the first Ctrl-C end the run after the current step, with a checkpoint."""
-    replaced: dict[int, Any] = {}
-
-    def ask(number: int, _: object) -> None:
-        log.warning("%s: saving a checkpoint and stopping", signal.Signals(number).name)
-        stop.wanted = True
-        signal.signal(number, replaced[number])  # a second one ends it at once
-
-    try:
-        for number in (int(signal.SIGTERM), int(signal.SIGINT)):
-            replaced[number] = signal.signal(number, ask)
-    except ValueError:  # not the main thread: whoever started us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
 
 
 def _make_model(prepared: Prepared, gangs: Gangs) -> Module:
@@ -237,7 +200,7 @@ def _make_trainer(
         TensorsOnlyDumper(resolver.resolve(TensorFileDumper)),
         resolver.resolve(ThreadPool),
     )
-    recorder = _make_recorder(run_dir, file_system, config, record=gangs.root.rank == 0)
+    recorder = make_recorder(run_dir, file_system, config, record=gangs.root.rank == 0)
     watch = Stopwatch()
     watch.start()
 
@@ -315,25 +278,3 @@ def _make_trainer(
 
 def _as_manager(manager: object) -> CheckpointManager:
     return manager  # type: ignore[return-value]
-
-
-def _make_recorder(
-    run_dir: Path, file_system: FileSystem, config: TrainConfig, *, record: bool
-) -> MetricRecorder:
-    """JSONL and TensorBoard on rank 0, nothing on the others.
-
-    TensorBoard files cannot be cut back before a resume: they are written anew from the JSONL.
-    """
-    if not record:
-        return CompositeMetricRecorder([])
-    recorders: list[MetricRecorder] = [JsonlMetricRecorder(run_dir, file_system, _NO_DESCRIPTORS)]
-    shutil.rmtree(run_dir / "tb", ignore_errors=True)
-    if config.metrics.tensorboard:
-        board = TensorBoardRecorder(run_dir, _NO_DESCRIPTORS)
-        for category in ("train", "valid"):
-            for row in read_rows(run_dir / "metrics" / f"{category}.jsonl"):
-                step = row.pop("Step")
-                del row["Time"]
-                board.record_metric_values(category, row, step)
-        recorders.append(board)
-    return CompositeMetricRecorder(recorders)

@@ -19,7 +19,7 @@ from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.text_tokenizer import load_text_tokenizer, train_text_tokenizer
 from cslm_data.tokenizers import tokenizer_folders
 from cslm_data.workspace import Workspace, write_json
-from cslm_train.model import LoadedRun, load_run
+from cslm_train.models.loading import LoadedRun, load_run
 
 NUM_UNITS = 20
 WORDS = {

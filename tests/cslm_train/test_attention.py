@@ -10,7 +10,7 @@ from fairseq2.nn import BatchLayout, IncrementalStateBag
 
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig
-from cslm_train.model import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLlama, create_model
 from cslm_train.vocabulary import JointVocabulary
 
 SMALL = ModelConfig(

@@ -19,16 +19,16 @@ from cslm_data.samples import count_tokens
 from cslm_data.shards import MixInfo, iter_samples
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
-from cslm_train.config import load_config
-from cslm_train.decoding import Prompt, decode_batch
+from cslm_train.config_files import load_config
+from cslm_train.evaluating.scores import is_well_formed_chain
 from cslm_train.generate import Chunk, Finished, answer
-from cslm_train.grammar import CHAIN, TEXT_ANSWER, Grammar
-from cslm_train.model import load_run
-from cslm_train.pack_plan import load_or_make_plan
-from cslm_train.prepare import prepare_run, read_prepared
-from cslm_train.questions import Question
-from cslm_train.reader import ShardReader
-from cslm_train.scores import is_well_formed_chain
+from cslm_train.generating.decoding import Prompt, decode_batch
+from cslm_train.generating.grammar import CHAIN, TEXT_ANSWER, Grammar
+from cslm_train.generating.questions import Question
+from cslm_train.models.loading import load_run
+from cslm_train.packing.plan import load_or_make_plan
+from cslm_train.packing.reader import ShardReader
+from cslm_train.training.prepare import prepare_run, read_prepared
 from cslm_train.vocabulary import JointVocabulary
 
 

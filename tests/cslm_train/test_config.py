@@ -11,7 +11,8 @@ import pytest
 
 from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.records import Stage
-from cslm_train.config import TrainConfig, from_dict, load_config, named_configs
+from cslm_train.config import TrainConfig
+from cslm_train.config_files import from_dict, load_config, named_configs
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -12,9 +12,9 @@ from tiny_run import make_run
 from cslm_data.errors import UsageError
 from cslm_data.framing import BOS, END, QUESTION, SPEECH_START
 from cslm_data.keys import keyed_rng
-from cslm_train.decoding import Prompt, Sampling, _choose, decode_batch, room, stream
-from cslm_train.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar
-from cslm_train.model import LoadedRun, load_run
+from cslm_train.generating.decoding import Prompt, Sampling, _choose, decode_batch, room, stream
+from cslm_train.generating.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar
+from cslm_train.models.loading import LoadedRun, load_run
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from cslm_data.shards import write_shard
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace, write_json
 from cslm_train.evaluate import Evaluation, Group, evaluate
-from cslm_train.model import LoadedRun, load_run
-from cslm_train.predictions import first_answer
+from cslm_train.evaluating.predictions import first_answer
+from cslm_train.models.loading import LoadedRun, load_run
 from cslm_train.run_folder import RunInfo
 
 TOKENIZER_ID, NUM_UNITS = "mfcc-20-0123456789ab", 20

@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig, TrainConfig
-from cslm_train.model import create_model, load_run
+from cslm_train.models.family import create_model
+from cslm_train.models.loading import load_run
 from cslm_train.run_folder import RunInfo, model_file, text_tokenizer_folder
 from cslm_train.vocabulary import JointVocabulary
 
@@ -55,7 +56,7 @@ def test_logits_equal_those_of_transformers_with_the_same_weights(
     ).eval()
     model = create_model(dataclasses.replace(SMALL, tied_embeddings=tied), vocabulary).eval()
     config = dataclasses.replace(SMALL, tied_embeddings=tied)
-    from cslm_train.model import architecture
+    from cslm_train.models.family import architecture
 
     state = dict(reference.state_dict())
     model.load_state_dict(convert_llama_state_dict(state, architecture(config, vocabulary)))

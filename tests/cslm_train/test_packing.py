@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cslm_data.keys import keyed_rng
-from cslm_train.packing import SKIPPED, Cursor, assign_packs, epoch_order, place_in_step
+from cslm_train.packing.assign import SKIPPED, Cursor, assign_packs, epoch_order, place_in_step
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=200)
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cslm_train.evaluating.predictions import GENERATED, Answer, _content, score
 from cslm_train.generate import CHAINS, RULES
-from cslm_train.predictions import GENERATED, Answer, _content, score
 
 
 def answer(text: str, question: str = "", *, well_formed: bool = True) -> Answer:

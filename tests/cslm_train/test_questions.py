@@ -21,8 +21,8 @@ from cslm_data.framing import SPEECH_START, frame_prompt
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.templates import load_prompts
 from cslm_data.workspace import Workspace, write_json
-from cslm_train.model import LoadedRun
-from cslm_train.questions import Question, pose
+from cslm_train.generating.questions import Question, pose
+from cslm_train.models.loading import LoadedRun
 from cslm_train.run_folder import InitialRun, RunInfo
 
 

@@ -13,8 +13,9 @@ from cslm_data.errors import CorruptArtefactError, NoDataError
 from cslm_data.framing import frame
 from cslm_data.shards import MixInfo, iter_samples
 from cslm_data.text_tokenizer import load_text_tokenizer
-from cslm_train.pack_plan import PackPlan, load_or_make_plan, require_packs, write_batches
-from cslm_train.reader import PackedBatch, ShardReader
+from cslm_train.packing.batches import write_batches
+from cslm_train.packing.plan import PackPlan, load_or_make_plan, require_packs
+from cslm_train.packing.reader import PackedBatch, ShardReader
 from cslm_train.vocabulary import JointVocabulary
 
 GROUPS = ["asr/en", "asr/zh", "mt/en-zh", "mt/zh-en", "tts/en", "tts/zh"]

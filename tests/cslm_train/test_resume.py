@@ -17,12 +17,13 @@ import pytest
 import torch
 
 from cslm_data.workspace import Workspace
-from cslm_train import recipe
-from cslm_train.config import TrainConfig, load_config
-from cslm_train.metrics import TrainSummary
-from cslm_train.model import read_weights
+from cslm_train.config import TrainConfig
+from cslm_train.config_files import load_config
+from cslm_train.models.loading import read_weights
 from cslm_train.run_folder import checkpoint_steps
 from cslm_train.train import run_training
+from cslm_train.training import stopping
+from cslm_train.training.metrics import TrainSummary
 
 SETTINGS = [
     *("model.model_dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1"),
@@ -35,29 +36,29 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from cslm_data.workspace import Workspace
-from cslm_train import recipe
-from cslm_train.config import load_config
+from cslm_train.training import checkpoints, loss, stopping
+from cslm_train.config_files import load_config
 from cslm_train.train import run_training
 
 root, where, number, *settings = sys.argv[1:]
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 if where == "step":
-    check = recipe.Stop.check
-    recipe.Stop.check = lambda self, step: kill() if step == int(number) else check(self, step)
+    check = stopping.Stop.check
+    stopping.Stop.check = lambda self, step: kill() if step == int(number) else check(self, step)
 elif where == "valid":
-    finish = recipe.LossEvalUnit.process_metric_values
+    finish = loss.LossEvalUnit.process_metric_values
     calls = []
     def process(self, values):
         calls.append(1)
         kill() if len(calls) == int(number) else finish(self, values)
-    recipe.LossEvalUnit.process_metric_values = process
+    loss.LossEvalUnit.process_metric_values = process
 elif where == "save":
-    dump = recipe.TensorsOnlyDumper.dump
+    dump = checkpoints.TensorsOnlyDumper.dump
     calls = []
     def counted(self, *args):
         calls.append(1)
         kill() if len(calls) == int(number) else dump(self, *args)
-    recipe.TensorsOnlyDumper.dump = counted
+    checkpoints.TensorsOnlyDumper.dump = counted
 run_training(Workspace(Path(root)), stage="pretrain", config=load_config("smoke", settings))
 """
 
@@ -113,14 +114,14 @@ def test_a_crash_at_any_step_changes_nothing(
 ) -> None:
     build_mix()
     train(workspace, config, "reference")
-    check = recipe.Stop.check
+    check = stopping.Stop.check
 
-    def crash(self: recipe.Stop, at: int) -> None:
+    def crash(self: stopping.Stop, at: int) -> None:
         if at == step:
             raise Crash
         check(self, at)
 
-    monkeypatch.setattr(recipe.Stop, "check", crash)
+    monkeypatch.setattr(stopping.Stop, "check", crash)
     with pytest.raises(Crash):
         train(workspace, config)
     monkeypatch.undo()
@@ -153,14 +154,14 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_goes_on(
 ) -> None:
     build_mix()
     train(workspace, config, "reference")
-    check = recipe.Stop.check
+    check = stopping.Stop.check
 
-    def interrupt(self: recipe.Stop, step: int) -> None:
+    def interrupt(self: stopping.Stop, step: int) -> None:
         if step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
         check(self, step)
 
-    monkeypatch.setattr(recipe.Stop, "check", interrupt)
+    monkeypatch.setattr(stopping.Stop, "check", interrupt)
     before = signal.getsignal(signal.SIGTERM)
     stopped = train(workspace, config)
     assert signal.getsignal(signal.SIGTERM) == before

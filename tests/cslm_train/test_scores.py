@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cslm_data.framing import Piece, frame
 from cslm_data.records import Segment
-from cslm_train.scores import (
+from cslm_train.evaluating.scores import (
     bleu,
     chrf,
     exact_match,

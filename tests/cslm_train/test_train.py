@@ -21,10 +21,12 @@ from cslm_data.errors import (
 from cslm_data.framing import frame
 from cslm_data.shards import iter_samples
 from cslm_data.workspace import Workspace
-from cslm_train.config import TrainConfig, load_config
-from cslm_train.metrics import TrainSummary
-from cslm_train.model import create_model, load_run
+from cslm_train.config import TrainConfig
+from cslm_train.config_files import load_config
+from cslm_train.models.family import create_model
+from cslm_train.models.loading import load_run
 from cslm_train.train import run_training
+from cslm_train.training.metrics import TrainSummary
 
 TINY = [
     *("model.model_dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1"),

@@ -13,10 +13,10 @@ from cslm_data.framing import frame
 from cslm_data.records import Segment
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig, TrainConfig
-from cslm_train.model import SpeechLlama, create_model
-from cslm_train.reader import PackedBatch
-from cslm_train.recipe import token_nll
+from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.packing.reader import PackedBatch
 from cslm_train.run_folder import RunInfo, model_file, text_tokenizer_folder
+from cslm_train.training.loss import token_nll
 from cslm_train.vocabulary import JointVocabulary
 
 

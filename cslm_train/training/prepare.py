@@ -22,7 +22,8 @@ from cslm_data.shards import MixInfo
 from cslm_data.text_tokenizer import load_text_tokenizer, save_framing
 from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
 from cslm_train.config import ModelConfig, TrainConfig
-from cslm_train.pack_plan import PackPlan, load_or_make_plan, require_packs, write_batches
+from cslm_train.packing.batches import write_batches
+from cslm_train.packing.plan import PackPlan, load_or_make_plan, require_packs
 from cslm_train.run_folder import (
     InitialRun,
     RunInfo,

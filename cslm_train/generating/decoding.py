@@ -20,8 +20,8 @@ from torch import Tensor
 
 from cslm_data.errors import UsageError
 from cslm_data.keys import keyed_rng
-from cslm_train.grammar import Grammar
-from cslm_train.model import LoadedRun
+from cslm_train.generating.grammar import Grammar
+from cslm_train.models.loading import LoadedRun
 from cslm_train.vocabulary import Ids
 
 Stop = Literal["end", "max_tokens"]

@@ -34,8 +34,8 @@ from cslm_data.errors import CorruptArtefactError
 from cslm_data.framing import frame
 from cslm_data.records import Segment
 from cslm_data.shards import ShardFile
-from cslm_train.pack_plan import PackPlan
-from cslm_train.packing import Cursor, Integers, epoch_order
+from cslm_train.packing.assign import Cursor, Integers, epoch_order
+from cslm_train.packing.plan import PackPlan
 from cslm_train.vocabulary import JointVocabulary
 
 _OPEN_SHARDS = 64

@@ -1,0 +1,1 @@
+"""The parts of evaluation: what is predicted, and how it is scored."""

@@ -1,0 +1,1 @@
+"""The parts that a training run is put together from."""
