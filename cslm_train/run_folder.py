@@ -56,6 +56,8 @@ class RunInfo:
     num_steps: int
     init_from: InitialRun | None
     config: TrainConfig
+    averaged: tuple[int, ...] = ()
+    """Steps whose mean its only checkpoint is; none for a run that was trained."""
 
     @property
     def run_id(self) -> str:
@@ -78,6 +80,7 @@ class RunInfo:
             row = json.loads(path.read_text(encoding="utf-8"))
             row.pop("run_id")
             row["languages"] = tuple(row["languages"])
+            row["averaged"] = tuple(row.get("averaged", ()))
             row["config"] = from_dict(row["config"], str(path))
             if row["init_from"] is not None:
                 row["init_from"] = InitialRun(**row["init_from"])
