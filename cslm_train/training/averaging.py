@@ -18,7 +18,13 @@ from cslm_data.errors import AlreadyExistsError, MissingArtefactError, UsageErro
 from cslm_data.progress import progress
 from cslm_train.config import LoraConfig
 from cslm_train.models.loading import read_weights
-from cslm_train.run_folder import RunInfo, checkpoint_steps, model_file, text_tokenizer_folder
+from cslm_train.run_folder import (
+    RunInfo,
+    base_model_folder,
+    checkpoint_steps,
+    model_file,
+    text_tokenizer_folder,
+)
 
 
 def average_run(
@@ -58,7 +64,9 @@ def average_run(
         path = model_file(temporary, chosen[-1])
         path.parent.mkdir(parents=True)
         torch.save(mean_weights(run_dir, chosen), path, pickle_protocol=2)
-        shutil.copytree(text_tokenizer_folder(run_dir), text_tokenizer_folder(temporary))
+        for folder in (text_tokenizer_folder, base_model_folder):
+            if folder(run_dir).exists():
+                shutil.copytree(folder(run_dir), folder(temporary))
         averaged.save(temporary)
         if output_dir.exists():
             shutil.rmtree(output_dir)
