@@ -135,9 +135,9 @@ class LoraConfig:
 class FreezeConfig:
     """What stays as it is, and for how long. Rows are those of embedding and output projection."""
 
-    new_rows_only_steps: int = 0
-    """So many first steps train only the rows of controls and units; a step costs what it always
-    does, unless that is all of them."""
+    new_rows_only_steps: int | None = 0
+    """So many first steps train only the rows of controls and units, and cost what any step does;
+    None: all steps, which then save the gradients of the rest."""
     old_rows: bool = False
     """Never train the rows of the text vocabulary."""
 
@@ -161,7 +161,7 @@ class OptimizerConfig:
     """Decoupled weight decay."""
     decayed: Literal["all", "matrices", "projections"] = "matrices"
     """What decays. `matrices`: all weights but norms and biases, the usual; `projections`: also not
-    the embedding and output rows. A matrix with frozen rows never decays."""
+    embedding and output rows. What is frozen does not decay."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "lora.rank: at least 0": lora.rank >= 0,
         "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
         "lora.targets: one or more projections": len(lora.targets) > 0,
-        "freeze.new_rows_only_steps: at least 0": freeze.new_rows_only_steps >= 0,
+        "freeze.new_rows_only_steps: at least 0": (freeze.new_rows_only_steps or 0) >= 0,
         "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
             rows_train or freeze.new_rows_only_steps == 0
         ),
