@@ -179,6 +179,8 @@ def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
         )
         if weights is not None:
             model.load_state_dict(weights)
+        elif info.config.lora.rank:
+            log.warning("lora.rank: adapters beside random weights; give model.base or --init-from")
     apply_lora(model, info.config.lora)
     freeze_for_good(model, info.config.freeze)
     if gangs.root.size > 1:

@@ -77,15 +77,19 @@ def average_run(
 
 
 def mean_weights(run_dir: Path, steps: Sequence[int]) -> dict[str, Tensor]:
-    """The mean of each weight over some checkpoints, summed in fp64."""
+    """The mean of each weight over some checkpoints, summed in fp64; tied weights stay one."""
     checkpoints = [read_weights(run_dir, step) for step in steps]
     means: dict[str, Tensor] = {}
+    by_place: dict[int, Tensor] = {}
     with progress("average", total=len(checkpoints[0]), unit="weights") as bar:
         for name, first in checkpoints[0].items():
-            total = first.double()
-            for other in checkpoints[1:]:
-                total = total + other[name].double()
-            means[name] = (total / len(checkpoints)).to(first.dtype)
+            place = first.data_ptr()
+            if place not in by_place:
+                total = first.double()
+                for other in checkpoints[1:]:
+                    total += other[name]
+                by_place[place] = (total / len(checkpoints)).to(first.dtype)
+            means[name] = by_place[place]
             bar.advance()
     return means
 
