@@ -51,11 +51,13 @@ from torch.nn import Module
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.models.family import create_model, start_fairseq2
+from cslm_train.models.lora import apply_lora
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.run_folder import checkpoint_steps
 from cslm_train.training.beginning import initial_weights
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
+from cslm_train.training.freezing import Freezing, freeze_for_good
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
 from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
 from cslm_train.training.optim import make_lr_scheduler, make_optimizer
@@ -177,6 +179,8 @@ def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
         )
         if weights is not None:
             model.load_state_dict(weights)
+    apply_lora(model, info.config.lora)
+    freeze_for_good(model, info.config.freeze)
     if gangs.root.size > 1:
         return to_ddp(model, gangs)
     to_device(model, gangs.device)
@@ -190,10 +194,10 @@ def _make_trainer(
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
     model = _make_model(prepared, gangs, fresh=fresh)
-    optimizer = make_optimizer(model, config.optimizer)
-    scheduler = make_lr_scheduler(
-        optimizer, config.lr_scheduler, lr=config.optimizer.lr, num_steps=info.num_steps
-    )
+    freezing = Freezing(model, config, num_text=info.num_text)
+    freezing.watch(model)
+    optimizer = make_optimizer(model, config.optimizer, held_rows=freezing.held_rows)
+    scheduler = make_lr_scheduler(optimizer, config.lr_scheduler, num_steps=info.num_steps)
     file_system = resolver.resolve(FileSystem)
     manager = StandardCheckpointManager(
         run_dir,
@@ -243,7 +247,7 @@ def _make_trainer(
             seed=config.trainer.seed,
         )
     validated = validator is not NOOP_VALIDATOR
-    return Trainer(
+    trainer = Trainer(
         model=model,
         unit=LossTrainUnit(model, prepared.groups, stop),
         data_reader=reader(
@@ -277,6 +281,8 @@ def _make_trainer(
         keep_best_n_checkpoints=(config.checkpoint.keep_best or None) if validated else None,
         publish_metrics_every_n_steps=config.metrics.every_n_steps,
     )
+    freezing.step = lambda: trainer.step_nr
+    return trainer
 
 
 def _as_manager(manager: object) -> CheckpointManager:
