@@ -8,7 +8,7 @@ attention is counted over the positions that a causal mask inside of documents l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cslm_train.config import ModelConfig
@@ -38,13 +38,14 @@ def flops_per_token(
     return 6 * (matmul_parameters(model) + logits + attention)
 
 
-def mean_context(lengths: Iterable[int]) -> float:
-    """Positions that a token attends to, itself too, on average over documents of those lengths."""
-    pairs = tokens = 0
-    for length in lengths:
-        pairs += length * (length + 1) // 2
-        tokens += length
-    return pairs / tokens if tokens else 0.0
+def num_attended(lengths: Iterable[int]) -> int:
+    """Pairs of a token and a position that it attends to, itself too, of documents so long."""
+    return sum(length * (length + 1) // 2 for length in lengths)
+
+
+def mean_context(lengths: Sequence[int]) -> float:
+    """Positions that a token attends to on average."""
+    return num_attended(lengths) / max(1, sum(lengths))
 
 
 class Peak(NamedTuple):

@@ -47,6 +47,7 @@ class Prepared:
     valid: PackPlan
     base: Path | None
     """Run whose weights this one begins with."""
+    workspace: Workspace
 
     @property
     def groups(self) -> list[str]:
@@ -144,6 +145,7 @@ def read_prepared(workspace: Workspace, run_dir: Path, init_from: Path | None) -
         train=train,
         valid=valid,
         base=find_base(workspace, info.stage, init_from),
+        workspace=workspace,
     )
 
 
