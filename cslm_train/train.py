@@ -211,7 +211,6 @@ def _make_trainer(
         watchers=(progress.show, ForgettingWatch(run_dir, config.validation.max_forgetting).show),
         record=first,
     )
-    stack.callback(recorder.close)
     watch = Stopwatch()
     watch.start()
 
