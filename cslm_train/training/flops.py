@@ -16,7 +16,7 @@ from cslm_train.config import ModelConfig
 
 def matmul_parameters(model: ModelConfig) -> int:
     """Weights of the decoder layers that multiply every token: embeddings and norms do not."""
-    width, head = model.model_dim, model.model_dim // model.num_heads
+    width, head = model.model_dim, model.head_width
     queries_and_output = 2 * width * model.num_heads * head
     keys_and_values = 2 * width * model.num_kv_heads * head
     return model.num_layers * (
@@ -34,7 +34,7 @@ def flops_per_token(
     the tokens. Recomputed activations, frozen weights and adapters do not change the number.
     """
     logits = vocab_size * model.model_dim * trained_share
-    attention = model.num_layers * 2 * model.model_dim * mean_context
+    attention = model.num_layers * 2 * model.num_heads * model.head_width * mean_context
     return 6 * (matmul_parameters(model) + logits + attention)
 
 
