@@ -13,7 +13,9 @@ import torch
 from test_resume import SETTINGS, Crash, outcome, train, weights
 from torch import Tensor
 
+from cslm_data.catalog import open_catalog
 from cslm_data.errors import DivergedError
+from cslm_data.query import run_query
 from cslm_data.workspace import Workspace
 from cslm_train.config_files import load_config
 from cslm_train.models.loading import read_weights
@@ -246,3 +248,33 @@ def test_without_the_guard_one_bad_step_spoils_the_model(workspace, build_mix, s
     run_dir = train(workspace, load_config("smoke", settings)).run_dir
     assert not (run_dir / "skipped.jsonl").exists()
     assert weights(run_dir)["final_proj.weight"].isnan().any()
+
+
+def test_sql_says_what_a_run_recorded_and_skipped(workspace, build_mix, spoil_steps) -> None:
+    with open_catalog(workspace, write=True, doing="test"):
+        pass
+    empty = "select count(*) from run_metrics union all select count(*) from skipped_steps"
+    assert run_query(workspace, empty).rows == [(0,), (0,)]
+    build_mix()
+    spoil_steps({3: nan_loss})
+    run_dir = train(workspace, load_config("smoke", [*SETTINGS, "trainer.num_steps=4"])).run_dir
+    rows = outcome(run_dir)
+    with (run_dir / "metrics" / "train.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"Time": "2026-')  # a line that is being written
+    found = run_query(
+        workspace,
+        "select category, step, task, languages, value from run_metrics "
+        "where run = 'pretrain' and metric = 'nll'",
+    ).rows
+    expected = {
+        (category, row["Step"], *([*name.split("/"), None, None][1:3]), value)
+        for category, listed in rows.items()
+        for row in listed
+        for name, value in row.items()
+        if name.split("/")[0] == "nll"
+    }
+    assert len(expected) > 20
+    assert set(found) == expected
+    (row,) = skipped(run_dir)
+    query = "select step, reason, loss, keys, suspects from skipped_steps"
+    assert run_query(workspace, query).rows == [(3, "loss", None, row["keys"], row["suspects"])]
