@@ -245,7 +245,7 @@ def generate(
         prompts=own,
     )
     from cslm_train.generate import Chunk, answer
-    from cslm_train.generating.decoding import Sampling
+    from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
@@ -325,7 +325,7 @@ def evaluate(
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
     from cslm_train.evaluate import evaluate as run_evaluate
-    from cslm_train.generating.decoding import Sampling
+    from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)

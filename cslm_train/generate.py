@@ -10,7 +10,7 @@ from typing import Literal
 from cslm_data.errors import UsageError
 from cslm_data.framing import ANSWER, QUESTION, frame_prompt
 from cslm_train.evaluating.scores import is_well_formed_chain
-from cslm_train.generating.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
+from cslm_train.generating.decoding import Prompt, Stop, room, stream
 from cslm_train.generating.grammar import (
     CHAIN,
     SPEECH_ANSWER,
@@ -20,6 +20,7 @@ from cslm_train.generating.grammar import (
     Rules,
 )
 from cslm_train.generating.questions import Question
+from cslm_train.generating.sampling import GREEDY, Sampling
 from cslm_train.models.loading import LoadedRun
 from cslm_train.vocabulary import JointVocabulary
 

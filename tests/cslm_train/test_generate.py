@@ -13,8 +13,8 @@ from cslm_data.framing import ANSWER, BOS, END, QUESTION, SPEECH_END, SPEECH_STA
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.generate import Chunk, Finished, answer, chunks
-from cslm_train.generating.decoding import Sampling
 from cslm_train.generating.questions import pose
+from cslm_train.generating.sampling import Sampling
 from cslm_train.models.loading import LoadedRun, load_run
 from cslm_train.run_choice import choose_run
 from cslm_train.run_folder import RunInfo
