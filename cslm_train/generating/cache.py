@@ -15,7 +15,10 @@ from typing import cast
 
 import torch
 from fairseq2.models.transformer import StandardMultiheadAttention, TransformerEmbeddingFrontend
-from fairseq2.models.transformer_lm import StandardTransformerLMDecoderLayer
+from fairseq2.models.transformer_lm import (
+    StandardTransformerLMDecoder,
+    StandardTransformerLMDecoderLayer,
+)
 from fairseq2.nn import RotaryEncoder
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -29,10 +32,11 @@ class ReadSequences:
     def __init__(self, model: SpeechLlama, *, num_sequences: int, capacity: int) -> None:
         """Room for `capacity` positions of each."""
         self.num_read = 0
-        self._decoder = model.decoder
+        decoder = cast(StandardTransformerLMDecoder, model.decoder)
+        self._last_norm = decoder.layer_norm
         self._final_proj = model.final_proj
         self._embed = cast(TransformerEmbeddingFrontend, model.decoder_frontend).embed
-        self._layers = [cast(StandardTransformerLMDecoderLayer, x) for x in model.decoder.layers]
+        self._layers = [cast(StandardTransformerLMDecoderLayer, x) for x in decoder.layers]
         attention = _attention(self._layers[0])
         encoder = cast(RotaryEncoder, attention.pos_encoder)
         self._rotations_NE = torch.view_as_complex(encoder.freqs)[1:]  # the first is of padding
@@ -63,8 +67,8 @@ class ReadSequences:
             hidden_BSM = hidden_BSM + layer.ffn(layer.ffn_layer_norm(hidden_BSM))
         self.num_read = end
         last_BM = hidden_BSM[:, -1]
-        if self._decoder.layer_norm is not None:
-            last_BM = self._decoder.layer_norm(last_BM)
+        if self._last_norm is not None:
+            last_BM = self._last_norm(last_BM)
         logits_BV: Tensor = self._final_proj(last_BM)
         return logits_BV
 

@@ -12,7 +12,8 @@ from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.framing import ANSWER, BOS, END, QUESTION, SPEECH_END, SPEECH_START, frame_prompt
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.workspace import Workspace
-from cslm_train.generate import Chunk, Finished, answer, chunks
+from cslm_train.generate import Finished, answer
+from cslm_train.generating.chunks import Chunk, chunks
 from cslm_train.generating.questions import pose
 from cslm_train.generating.sampling import Sampling
 from cslm_train.models.loading import LoadedRun, load_run
