@@ -161,12 +161,23 @@ def test_new_rows_decay_while_the_old_ones_stay(vocabulary) -> None:
         torch.testing.assert_close(others[name], 0.75 * others_before[name])
 
 
-def test_rows_of_text_and_nothing_else_to_train_is_a_mistake() -> None:
-    with pytest.raises(UsageError, match="new_rows_only_steps is 3, but must be 0 with lora"):
-        load_config(
-            "smoke",
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
             ["lora.rank=2", "lora.train_embeddings=none", "freeze.new_rows_only_steps=3"],
-        )
+            "new_rows_only_steps is 3, but must be 0 with lora",
+        ),
+        (["freeze.new_rows_only_steps=-1"], "new_rows_only_steps is -1, but must be at least 0"),
+        (
+            ["freeze.new_rows_only_steps=3", "guard.spike_factor=4"],
+            "spike_factor is 4.0, but must be 0 with freeze",
+        ),
+    ],
+)
+def test_what_cannot_be_frozen_is_said(settings: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_config("smoke", settings)
 
 
 # --- several processes ------------------------------------------------------------------------
