@@ -99,13 +99,36 @@ class TrainerConfig:
     num_epochs: float | None = 1.0
     """Passes over the packs, when `num_steps` is None."""
     grad_accumulation: int = 1
-    """Packs of one step on each process."""
+    """Packs of one step on each process, unless `packs_per_step` is given."""
+    packs_per_step: int | None = None
+    """Packs of one step on all processes together; a multiple of their number. With it a run takes
+    the same steps on any number of processes. None: processes x `grad_accumulation`."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; weights and optimizer stay fp32."""
+    """`bf16`: weights and optimizer stay fp32. Sharded weights are cast whole, and gradients summed
+    in fp32; elsewhere it is autocast."""
     num_threads: int | None = None
     """CPU threads; None: OMP_NUM_THREADS, else the cores divided by the processes of this host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How processes share the work. A run may go on with other values of all of these."""
+
+    data_parallel: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: every process has all weights; `fsdp`: each holds a share of weights, gradients and
+    optimizer (FSDP2). One process alone needs neither."""
+    shard_group_size: int | None = None
+    """`fsdp`: processes that share one copy of the weights, best those of a host; None: all."""
+    activation_checkpointing: Literal["none", "layer"] = "none"
+    """`layer`: keep only the inputs of layers for the backward pass and compute the rest again."""
+    checkpoint_every_nth_layer: int = 1
+    """With `layer`: 1 for every layer, 2 for every second …"""
+    compile: bool = False
+    """Compile each layer with torch.compile; attention stays as it is."""
+    timeout_minutes: float = 15.0
+    """Longest wait of a process for the others, also while the first one plans the packs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +170,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
