@@ -17,7 +17,7 @@ from typing import Any
 from fairseq2.checkpoint import StandardCheckpointManager
 from fairseq2.device import CPU
 from fairseq2.gang import Gangs
-from fairseq2.optim.lr_schedulers import LRScheduler
+from fairseq2.optim.lr_schedulers import AbstractLRScheduler, LRScheduler
 from fairseq2.typing import Stateful
 from fairseq2.utils.rng import RngBag
 from torch import Tensor
@@ -61,13 +61,11 @@ class NamedOptimizerState(Stateful):
             for group in self._optimizer.param_groups
         ]
         tensors: dict[str, object] = {}
-        for weight, state in self._optimizer.state.items():
-            for key, value in state.items():
+        for weight, name in self._names.items():
+            for key, value in self._optimizer.state.get(weight, {}).items():
                 if not isinstance(value, Tensor):
                     raise TypeError(f"{key} of the optimizer is not a tensor")
-                tensors[f"{self._names[weight]}/{key}"] = (
-                    value.to_local() if isinstance(value, DTensor) else value
-                )
+                tensors[f"{name}/{key}"] = value.to_local() if isinstance(value, DTensor) else value
         return {"param_groups": groups, **tensors}
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
@@ -199,6 +197,7 @@ class ElasticCheckpoints:
             state["_lr_scheduler"] = {**self._scheduler.state_dict(), **here}
         trainer.load_state_dict(state)
         if step is not None:
+            assert isinstance(self._scheduler, AbstractLRScheduler)
             self._scheduler._last_lr = self._scheduler._compute_lrs()
 
     def load_model_state(self, step_nr: int, model: Stateful) -> None:

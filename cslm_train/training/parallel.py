@@ -104,13 +104,14 @@ def compile_layers(model: SpeechLlama, backend: str = "inductor") -> None:
     """Compile each layer but its attention, which loops over documents of ever other lengths."""
     for module in model.modules():
         if isinstance(module, SDPA):
-            module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+            outside = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
+            module.forward = outside  # type: ignore[method-assign]
     model.decoder.compile_layerwise(backend=backend)
 
 
 def _shard(model: SpeechLlama, gangs: Gangs, precision: Precision) -> Module:
-    def by_layer(_: Module, wrap: FSDPWrapper) -> Module:
-        return apply_fsdp_to_transformer_lm(model, "layer", wrap)
+    def by_layer(module: Module, wrapper: FSDPWrapper) -> Module:
+        return apply_fsdp_to_transformer_lm(cast(SpeechLlama, module), "layer", wrapper)
 
     sharded = to_fsdp2(
         model,

@@ -75,18 +75,72 @@ def test_one_two_three_and_one_process_learn_what_one_does(workspace, build_mix)
 
 
 def test_without_it_each_pack_is_still_read_once_in_each_epoch(workspace, build_mix) -> None:
+    """Alone, in groups of shards, in shards with activations computed again, and alone."""
     build_mix()
     run_dir = workspace.runs / "pretrain"
-    ways = ((1, "ddp", 3), (3, "fsdp", 5), (2, "ddp", 7), (2, "fsdp", 9), (1, "ddp", None))
-    for size, how, stop_at in ways:
-        settings = [*SETTINGS, f"parallel.data_parallel={how}"]
-        ended = run_world(size, workspace.root, settings, stop_at=stop_at)
+    in_groups = ["parallel.data_parallel=fsdp", "parallel.shard_group_size=2"]
+    over_all = ["parallel.data_parallel=fsdp", "parallel.activation_checkpointing=layer"]
+    for size, ways, stop_at in ((1, [], 3), (4, in_groups, 4), (2, over_all, 8), (1, [], None)):
+        ended = run_world(size, workspace.root, [*SETTINGS, *ways], stop_at=stop_at)
         assert [rank.code for rank in ended] == [0] * size, ended
-    num_packs = 11
-    read = [
-        note["pack_id"]
-        for note in sorted(trained(workspace.root, "pretrain"), key=lambda n: n["step"])
+    # 11 packs, twice: 3 alone, 4 in one step, 8 in four steps of two, the other 7 alone.
+    curve = rows(run_dir)
+    assert [row["Step"] for row in curve] == list(range(1, 16))
+    notes = sorted(trained(workspace.root, "pretrain"), key=lambda note: note["step"])
+    assert [sum(n["step"] == step for n in notes) for step in range(1, 16)] == [
+        *(1, 1, 1, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1)
     ]
-    print(Counter(read), [(r["Step"], r["lr"]) for r in rows(run_dir)], RunInfo.load(run_dir))
+    assert set(Counter(note["pack_id"] for note in notes).values()) == {2}
+    assert len({note["pack_id"] for note in notes[:11]}) == 11
     assert_batches_say_what_was_trained(workspace, "pretrain")
-    assert 0
+    # Warm-up and decay follow the packs: a quarter of 22, in steps of 1, 4 and 2.
+    rates = [row["lr"] for row in curve]
+    assert rates.index(max(rates)) == 4
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] < 0.0015
+    assert curve[-1]["total_num_examples"] == sum(len(note["keys"]) for note in notes) == 80
+
+
+def test_a_killed_rank_ends_the_others_with_one_line_and_the_next_start_goes_on(
+    workspace, build_mix
+) -> None:
+    """In shards, with dropout: at an unchanged number of processes to the last bit."""
+    build_mix()
+    settings = [*SETTINGS[:-2], "model.dropout=0.1", "parallel.data_parallel=fsdp"]
+    settings += ["validation.every_n_steps=2", "checkpoint.every_n_steps=2"]
+    settings += ["trainer.num_epochs=1"]
+    ended = run_world(2, workspace.root, settings, run="reference")
+    assert [rank.code for rank in ended] == [0, 0], ended
+    survivor, killed = run_world(2, workspace.root, settings, run="killed", kill=(1, 6))
+    assert killed.code == -9
+    assert survivor.code == 2
+    (line,) = survivor.said.splitlines()
+    assert "another of the 2 processes is gone or does not answer" in line
+    assert "goes on after step 4" in line
+    ended = run_world(2, workspace.root, settings, run="killed")
+    assert [rank.code for rank in ended] == [0, 0], ended
+    run_dir, reference = workspace.runs / "killed", workspace.runs / "reference"
+    for category in ("train", "valid"):
+        assert outcome(run_dir, category) == outcome(reference, category)
+    mine, theirs = weights(run_dir), weights(reference)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert load_run(run_dir).step == 6
+
+
+def outcome(run_dir: Path, category: str) -> list[dict[str, Any]]:
+    """Rows without their clocks."""
+    clocks = ("time", "Time", "per_second")
+    return [
+        {name: value for name, value in row.items() if not name.endswith(clocks)}
+        for row in rows(run_dir, category)
+    ]
+
+
+def test_an_error_of_the_first_process_ends_all_and_is_told_once(workspace, build_mix) -> None:
+    build_mix()
+    first, second = run_world(2, workspace.root, [*SETTINGS, "trainer.packs_per_step=5"])
+    assert (first.code, second.code) == (2, 2)
+    assert "2 processes cannot share 5 packs equally; start 1, 5 processes" in first.said
+    assert "packs" not in second.said
+    assert not checkpoint_steps(workspace.runs / "pretrain")
