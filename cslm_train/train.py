@@ -48,11 +48,11 @@ from torch.nn import Module
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.models.family import create_model, start_fairseq2
-from cslm_train.models.loading import read_weights
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.packing.stretches import moved_to, schedule_place
 from cslm_train.run_folder import checkpoint_steps
+from cslm_train.training.beginning import initial_weights
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
 from cslm_train.training.elastic import ElasticCheckpoints
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
@@ -62,6 +62,7 @@ from cslm_train.training.parallel import (
     WithoutGradients,
     is_sharded,
     make_gangs,
+    make_room,
     root_gang,
     share_model,
     uses_autocast,
@@ -174,12 +175,19 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         )
 
 
-def _make_model(prepared: Prepared, gangs: Gangs) -> Module:
-    info, first = prepared.info, gangs.root.rank == 0
-    model = create_model(info.config.model, prepared.vocabulary, meta=not first)
-    if first and prepared.base is not None:
-        assert info.init_from is not None
-        model.load_state_dict(read_weights(prepared.base, info.init_from.step))
+def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
+    info, first = prepared.info, gangs.root.rank == 0  # the others get the weights of the first
+    weights = None
+    if fresh and first:
+        weights = initial_weights(
+            info, prepared.vocabulary, run=prepared.init_from, workspace=prepared.workspace
+        )
+    drawn = fresh and first and weights is None
+    model = create_model(info.config.model, prepared.vocabulary, meta=not drawn)
+    if first and not drawn:
+        make_room(model)
+    if weights is not None:
+        model.load_state_dict(weights)
     precision = info.config.trainer.precision
     return share_model(model, gangs, info.config.parallel, precision=precision)
 
@@ -195,7 +203,7 @@ def _make_trainer(
     info, config, run_dir = prepared.info, prepared.info.config, prepared.run_dir
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
-    model = _make_model(prepared, gangs)
+    model = _make_model(prepared, gangs, fresh=resume_step is None)
     optimizer = make_optimizer(model, config.optimizer)
     place = schedule_place(info.stretches, info.num_steps)
     scheduler = make_lr_scheduler(

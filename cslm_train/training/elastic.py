@@ -198,7 +198,7 @@ class ElasticCheckpoints:
         trainer.load_state_dict(state)
         if step is not None:
             assert isinstance(self._scheduler, AbstractLRScheduler)
-            self._scheduler._last_lr = self._scheduler._compute_lrs()
+            self._scheduler._last_lr = list(map(float, self._scheduler._compute_lrs()))
 
     def load_model_state(self, step_nr: int, model: Stateful) -> None:
         """The rows of the weights that this rank holds."""

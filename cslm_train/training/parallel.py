@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 import torch
-from fairseq2.device import Device
+from fairseq2.device import CPU, Device
 from fairseq2.gang import (
     FakeGang,
     Gang,
@@ -23,7 +23,6 @@ from fairseq2.gang import (
     create_fsdp_gangs,
     create_parallel_gangs,
 )
-from fairseq2.models.transformer.sdpa.base import SDPA
 from fairseq2.models.transformer_lm import apply_ac_to_transformer_lm, apply_fsdp_to_transformer_lm
 from fairseq2.nn.data_parallel import DataParallelFacade, set_data_parallel_facade
 from fairseq2.nn.ddp import to_ddp
@@ -36,7 +35,7 @@ from fairseq2.nn.fsdp import (
     to_fsdp2,
 )
 from fairseq2.nn.utils.grad import clip_grad_norm
-from fairseq2.nn.utils.module import to_device
+from fairseq2.nn.utils.module import reset_non_persistent_buffers, to_device, to_empty
 from fairseq2.world_info import WorldInfo
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -81,6 +80,12 @@ def uses_autocast(precision: Precision, gangs: Gangs) -> bool:
     return precision == "bf16" and not is_sharded(gangs)
 
 
+def make_room(model: Module) -> None:
+    """Memory on the CPU for a model of meta tensors, whose weights come from files."""
+    to_empty(model, CPU)
+    reset_non_persistent_buffers(model)
+
+
 def share_model(
     model: SpeechLlama, gangs: Gangs, parallel: ParallelConfig, *, precision: Precision
 ) -> Module:
@@ -92,21 +97,12 @@ def share_model(
     if parallel.activation_checkpointing == "layer":
         apply_ac_to_transformer_lm(model, parallel.checkpoint_every_nth_layer)
     if parallel.compile:
-        compile_layers(model)
+        model.decoder.compile_layerwise()  # its attention stays as it is, see DocumentSDPA
     if is_sharded(gangs):
         return _shard(model, gangs, precision)
     if gangs.root.rank == 0:
         to_device(model, gangs.device)
     return to_ddp(model, gangs) if gangs.root.size > 1 else model
-
-
-def compile_layers(model: SpeechLlama, backend: str = "inductor") -> None:
-    """Compile each layer but its attention, which loops over documents of ever other lengths."""
-    for module in model.modules():
-        if isinstance(module, SDPA):
-            outside = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
-            module.forward = outside  # type: ignore[method-assign]
-    model.decoder.compile_layerwise(backend=backend)
 
 
 def _shard(model: SpeechLlama, gangs: Gangs, precision: Precision) -> Module:

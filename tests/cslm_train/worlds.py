@@ -56,9 +56,13 @@ def run_world(
     start = len(list(root.glob(f"trained-{run}-*-0.jsonl")))
     for rank in range(size):
         environment = {
-            **{"RANK": str(rank), "WORLD_SIZE": str(size)},
-            **{"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)},
-            **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            "RANK": str(rank),
+            "WORLD_SIZE": str(size),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
         }
         work = (environment, root, list(settings), run, start, stop_at, kill)
         ranks.append(_CONTEXT.Process(target=_rank, args=work))
