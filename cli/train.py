@@ -131,6 +131,8 @@ def run(
         summaries.append(summary)
         if not summary.finished:
             break
+    if not shell.is_first():
+        return
     if json:
         tables.print_json(summaries)
     else:

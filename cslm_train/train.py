@@ -38,6 +38,7 @@ from fairseq2.task import TaskStopException
 from fairseq2.trainer import Trainer
 from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER
 from fairseq2.utils.gc import NOOP_GARBAGE_COLLECTOR
+from fairseq2.utils.progress import NOOP_PROGRESS_REPORTER
 from fairseq2.utils.rng import RngBag
 from fairseq2.utils.stopwatch import Stopwatch
 from fairseq2.utils.threading import ThreadPool
@@ -248,7 +249,10 @@ def _make_trainer(
 
     bf16 = uses_autocast(config.trainer.precision, gangs)
     measured = WithoutGradients(model) if is_sharded(gangs) else model
-    progress = StepProgress(f"train {info.stage}", info.num_steps)
+    name = f"train {info.stage}"
+    progress = (
+        StepProgress(name, info.num_steps) if gangs.root.rank == 0 else NOOP_PROGRESS_REPORTER
+    )
     validator: Validator = NOOP_VALIDATOR
     if prepared.valid.num_packs:
         validator = StandardValidator(
