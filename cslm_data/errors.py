@@ -61,3 +61,7 @@ class LostProcessError(CslmError):
 
 class EndedByFirstError(CslmError):
     """The first process could not begin, and says why; the others end with it."""
+
+
+class DivergedError(CslmError):
+    """A training whose steps have no usable gradient any more."""

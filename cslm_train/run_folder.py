@@ -68,6 +68,8 @@ class RunInfo:
     """Identity of the Hugging Face model that it, or the run it began with, began with."""
     stretches: Stretches = ()
     """What was read with how many processes, the last start last."""
+    averaged: tuple[int, ...] = ()
+    """Steps whose mean its only checkpoint is; none for a run that was trained."""
 
     @property
     def run_id(self) -> str:
@@ -97,6 +99,7 @@ class RunInfo:
             row = json.loads(path.read_text(encoding="utf-8"))
             row.pop("run_id")
             row["languages"] = tuple(row["languages"])
+            row["averaged"] = tuple(row.get("averaged", ()))
             row["config"] = from_dict(row["config"], str(path))
             if row["init_from"] is not None:
                 row["init_from"] = InitialRun(**row["init_from"])

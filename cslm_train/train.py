@@ -22,21 +22,19 @@ from pathlib import Path
 import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
 import torch
 from fairseq2.checkpoint import NOOP_HG_EXPORTER, CheckpointManager, StandardCheckpointManager
-from fairseq2.device import CPU, Device
+from fairseq2.device import CPU, CudaContext, Device
 from fairseq2.early_stopper import NOOP_EARLY_STOPPER
 from fairseq2.error import OperationalError
 from fairseq2.file_system import FileSystem
 from fairseq2.gang import Gang, Gangs
 from fairseq2.io import TensorFileDumper, TensorFileLoader
 from fairseq2.metrics import format_as_float
-from fairseq2.metrics.recorders import (
-    MetricDescriptor,
-)
+from fairseq2.metrics.recorders import NOOP_METRIC_DESCRIPTOR, MetricDescriptor
 from fairseq2.optim.fp16_loss_scaler import NOOP_FP16_LOSS_SCALER
 from fairseq2.profilers import NOOP_PROFILER
 from fairseq2.task import TaskStopException
 from fairseq2.trainer import Trainer
-from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER
+from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER, CudaDeviceStatTracker
 from fairseq2.utils.gc import NOOP_GARBAGE_COLLECTOR
 from fairseq2.utils.progress import NOOP_PROGRESS_REPORTER
 from fairseq2.utils.rng import RngBag
@@ -49,6 +47,7 @@ from torch.nn import Module
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.models.family import create_model, start_fairseq2
+from cslm_train.models.lora import apply_lora
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.packing.stretches import moved_to, schedule_place
@@ -56,6 +55,9 @@ from cslm_train.run_folder import checkpoint_steps
 from cslm_train.training.beginning import initial_weights
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
 from cslm_train.training.elastic import ElasticCheckpoints
+from cslm_train.training.forgetting import ForgettingWatch, HeldOutText, held_out_text
+from cslm_train.training.freezing import Freezing, freeze_for_good
+from cslm_train.training.guard import make_guard, watch_gradients
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
 from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
 from cslm_train.training.optim import make_lr_scheduler, make_optimizer
@@ -70,7 +72,7 @@ from cslm_train.training.parallel import (
 )
 from cslm_train.training.prepare import Prepared, prepare_run, read_prepared
 from cslm_train.training.progress import StepProgress
-from cslm_train.training.recorders import make_recorder
+from cslm_train.training.recorders import make_pace, make_recorder
 from cslm_train.training.stopping import Stop, stop_on_signals
 from cslm_train.training.together import among_others, first_alone
 
@@ -189,6 +191,8 @@ def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
         make_room(model)
     if weights is not None:
         model.load_state_dict(weights)
+    apply_lora(model, info.config.lora)
+    freeze_for_good(model, info.config.freeze)
     precision = info.config.trainer.precision
     return share_model(model, gangs, info.config.parallel, precision=precision)
 
@@ -205,11 +209,11 @@ def _make_trainer(
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
     model = _make_model(prepared, gangs, fresh=resume_step is None)
-    optimizer = make_optimizer(model, config.optimizer)
+    freezing = Freezing(model, config, num_text=info.num_text)
+    freezing.watch(model)
+    optimizer = make_optimizer(model, config.optimizer, held_rows=freezing.held_rows)
     place = schedule_place(info.stretches, info.num_steps)
-    scheduler = make_lr_scheduler(
-        optimizer, config.lr_scheduler, lr=config.optimizer.lr, num_steps=place.num_steps
-    )
+    scheduler = make_lr_scheduler(optimizer, config.lr_scheduler, num_steps=place.num_steps)
     file_system = resolver.resolve(FileSystem)
     manager = ElasticCheckpoints(
         StandardCheckpointManager(
@@ -228,16 +232,27 @@ def _make_trainer(
         seed=config.trainer.seed,
         schedule_step=None if resume_step is None else moved_to(info.stretches, resume_step, place),
     )
-    recorder = make_recorder(run_dir, file_system, config, record=gangs.root.rank == 0)
+    first = gangs.root.rank == 0
+    progress = StepProgress(f"train {info.stage}", info.num_steps, shown=first)
+    recorder = make_recorder(
+        run_dir,
+        file_system,
+        info,
+        pace=make_pace(info, gangs),
+        watchers=(progress.show, ForgettingWatch(run_dir, config.validation.max_forgetting).show),
+        record=first,
+    )
     watch = Stopwatch()
     watch.start()
 
-    def reader(plan: PackPlan, *, seed: int | None, accumulation: int) -> ShardReader:
+    def reader(
+        plan: PackPlan, *, seed: int | None, accumulation: int, text: HeldOutText | None = None
+    ) -> ShardReader:
         made = ShardReader(
             plan,
-            prepared.shards_dir,
+            prepared.shards_dir if text is None else text.shards_dir,
             prepared.vocabulary,
-            groups=prepared.groups,
+            groups=prepared.groups if text is None else text.groups,
             seed=seed,
             rank=gangs.dp.rank,
             num_ranks=gangs.dp.size,
@@ -249,16 +264,19 @@ def _make_trainer(
 
     bf16 = uses_autocast(config.trainer.precision, gangs)
     measured = WithoutGradients(model) if is_sharded(gangs) else model
-    name = f"train {info.stage}"
-    progress = (
-        StepProgress(name, info.num_steps) if gangs.root.rank == 0 else NOOP_PROGRESS_REPORTER
-    )
-    validator: Validator = NOOP_VALIDATOR
+    units, readers = [], []
     if prepared.valid.num_packs:
+        units.append(LossEvalUnit(measured, prepared.groups))
+        readers.append(reader(prepared.valid, seed=None, accumulation=1))
+    if (text := held_out_text(prepared, gangs.root)) is not None:
+        units.append(LossEvalUnit(measured, text.groups, text_only=True))
+        readers.append(reader(text.plan, seed=None, accumulation=1, text=text))
+    validator: Validator = NOOP_VALIDATOR
+    if units:
         validator = StandardValidator(
-            units=[LossEvalUnit(measured, prepared.groups)],
-            data_readers=[reader(prepared.valid, seed=None, accumulation=1)],
-            score_metric_descriptor=_SCORE,
+            units=units,
+            data_readers=readers,
+            score_metric_descriptor=_SCORE if prepared.valid.num_packs else NOOP_METRIC_DESCRIPTOR,
             checkpoint_manager=_as_manager(CommitLater(manager)),
             gangs=gangs,
             amp=bf16,
@@ -268,13 +286,15 @@ def _make_trainer(
             profiler=NOOP_PROFILER,
             device_stat_tracker=NOOP_DEVICE_STAT_TRACKER,
             wall_watch=watch,
-            progress_reporter=progress,
+            progress_reporter=NOOP_PROGRESS_REPORTER,
             seed=config.trainer.seed,
         )
     validated = validator is not NOOP_VALIDATOR
-    return Trainer(
+    unit = LossTrainUnit(model, prepared.groups, stop, make_guard(run_dir, gangs.dp, config.guard))
+    watch_gradients(model, unit.accept)
+    trainer = Trainer(
         model=model,
-        unit=LossTrainUnit(model, prepared.groups, stop),
+        unit=unit,
         data_reader=reader(
             prepared.train,
             seed=config.trainer.seed,
@@ -293,7 +313,11 @@ def _make_trainer(
         metric_recorder=recorder,
         garbage_collector=NOOP_GARBAGE_COLLECTOR,
         profiler=NOOP_PROFILER,
-        device_stat_tracker=NOOP_DEVICE_STAT_TRACKER,
+        device_stat_tracker=(
+            CudaDeviceStatTracker(gangs.device, resolver.resolve(CudaContext))
+            if gangs.device.type == "cuda"
+            else NOOP_DEVICE_STAT_TRACKER
+        ),
         wall_watch=watch,
         progress_reporter=progress,
         seed=config.trainer.seed,
@@ -304,9 +328,13 @@ def _make_trainer(
         validate_every_n_steps=config.validation.every_n_steps if validated else None,
         checkpoint_every_n_steps=config.checkpoint.every_n_steps,
         keep_last_n_checkpoints=config.checkpoint.keep_last,
-        keep_best_n_checkpoints=(config.checkpoint.keep_best or None) if validated else None,
+        keep_best_n_checkpoints=(
+            (config.checkpoint.keep_best or None) if prepared.valid.num_packs else None
+        ),
         publish_metrics_every_n_steps=config.metrics.every_n_steps,
     )
+    freezing.step = lambda: trainer.step_nr
+    return trainer
 
 
 def _as_manager(manager: object) -> CheckpointManager:

@@ -11,15 +11,17 @@ from torch import Tensor
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.lora import merged_weights
 from cslm_train.models.shard_files import merged
 from cslm_train.run_folder import RunInfo, checkpoint_steps, model_files, text_tokenizer_folder
 from cslm_train.vocabulary import JointVocabulary
 
 
 def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
-    """The weights of a checkpoint, whole, from however many ranks' files.
+    """The weights of a checkpoint as a plain model has them, from however many ranks' files.
 
-    Nothing but tensors is unpickled. Raises MissingArtefactError, CorruptArtefactError.
+    Adapters are merged. Nothing but tensors is unpickled. Raises MissingArtefactError and
+    CorruptArtefactError.
     """
     files = model_files(run_dir, step)
     if not files:
@@ -27,7 +29,7 @@ def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
             f"{run_dir}: no checkpoint of step {step}; there are "
             f"{', '.join(map(str, checkpoint_steps(run_dir))) or 'none'}"
         )
-    return merged(files)
+    return merged_weights(merged(files), RunInfo.load(run_dir).config.lora)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,10 +173,10 @@ class ElasticCheckpoints:
         )
 
     def load_trainer_state(self, step_nr: int, trainer: Stateful) -> None:
-        """Step and schedule are those of all ranks; random numbers and sums are a rank's own.
+        """Step, schedule and what guards the steps are equal on all ranks.
 
-        A rank that was not there begins its random numbers from seed, rank and step. In another
-        world the sums of all ranks go to the first.
+        Random numbers are a rank's own; one that was not there begins them from seed, rank and
+        step. Sums over the run are too; in another world the first rank gets those of all.
         """
         files = trainer_files(self._run_dir, step_nr)
         gang = self._gangs.root
@@ -184,7 +184,8 @@ class ElasticCheckpoints:
         state = load_tensors(mine)
         if len(files) != gang.size:
             fresh = trainer.state_dict()["_metric_bag"]
-            state["_metric_bag"] = _summed(fresh, files if gang.rank == 0 else ())
+            sums = _summed(fresh, files if gang.rank == 0 else ())
+            state["_metric_bag"] = {**state["_metric_bag"], **sums}
         generators = RngBag.from_device_defaults(CPU, self._gangs.device)
         num_saved = len(state["_rng_bag"]["generators"])
         if gang.rank >= len(files) or num_saved != len(_generators(generators)):
@@ -236,12 +237,12 @@ def _generators(bag: RngBag) -> list[object]:
     return bag.state_dict()["generators"]  # type: ignore[return-value]
 
 
-def _summed(fresh: Any, files: Iterable[Path]) -> Any:
-    """Sums over the whole run of all ranks together; what counts a step begins anew."""
-    summed = {name: dict(values) for name, values in fresh.items()}
+def _summed(fresh: Any, files: Iterable[Path]) -> dict[str, Any]:
+    """Those metrics that are sums over the whole run, of all ranks together."""
+    summed = {name: dict(sums) for name, sums in fresh.items() if name.startswith(_TOTAL)}
     for file in files:
-        for name, values in load_tensors(file)["_metric_bag"].items():
-            if name.startswith(_TOTAL) and name in summed:
-                for key, value in values.items():
-                    summed[name][key] = summed[name][key] + value.to(summed[name][key].device)
+        saved = load_tensors(file)["_metric_bag"]
+        for name, sums in summed.items():
+            for key, value in sums.items():
+                sums[key] = value + saved[name][key].to(value.device)
     return summed

@@ -10,9 +10,18 @@ from pathlib import Path
 from fairseq2.gang import Gang, GangError, broadcast_flag
 from torch.distributed import DistError
 
-from cslm_data.errors import CslmError, EndedByFirstError, LostProcessError
+from cslm_data.errors import (
+    CslmError,
+    DivergedError,
+    EndedByFirstError,
+    LostProcessError,
+    NoDataError,
+    UsageError,
+)
 from cslm_train.run_folder import checkpoint_steps
 
+_OF_ALL = (DivergedError, NoDataError, UsageError)
+"""What every process finds alike."""
 _OF_MESSAGES = re.compile(
     r"\b(gloo|nccl|c10d|tcpstore)\b|connection (closed|reset|refused)|broken pipe|timed out",
     re.IGNORECASE,
@@ -43,6 +52,8 @@ def among_others(gang: Gang, run_dir: Path) -> Iterator[None]:
     """
     try:
         yield
+    except _OF_ALL:
+        raise
     except CslmError as error:
         error.rank = gang.rank if gang.size > 1 else None
         raise
