@@ -112,6 +112,9 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
             (size := config.parallel.shard_group_size) is None
             or (size > 1 and config.parallel.data_parallel == "fsdp")
         ),
+        "optimizer.name: adamw with parallel.data_parallel fsdp; torch's adafactor has no shards": (
+            config.optimizer.name == "adamw" or config.parallel.data_parallel == "ddp"
+        ),
         "guard.spike_factor: 0, or above 1": (
             config.guard.spike_factor == 0 or config.guard.spike_factor > 1
         ),

@@ -81,7 +81,8 @@ def test_without_it_each_pack_is_still_read_once_in_each_epoch(workspace, build_
     in_groups = ["parallel.data_parallel=fsdp", "parallel.shard_group_size=2"]
     over_all = ["parallel.data_parallel=fsdp", "parallel.activation_checkpointing=layer"]
     for size, ways, stop_at in ((1, [], 3), (4, in_groups, 4), (2, over_all, 8), (1, [], None)):
-        ended = run_world(size, workspace.root, [*SETTINGS, *ways], stop_at=stop_at)
+        settings = [*SETTINGS, "trainer.precision=bf16", *ways]
+        ended = run_world(size, workspace.root, settings, stop_at=stop_at)
         assert [rank.code for rank in ended] == [0] * size, ended
     # 11 packs, twice: 3 alone, 4 in one step, 8 in four steps of two, the other 7 alone.
     curve = rows(run_dir)
@@ -104,11 +105,11 @@ def test_without_it_each_pack_is_still_read_once_in_each_epoch(workspace, build_
 def test_a_killed_rank_ends_the_others_with_one_line_and_the_next_start_goes_on(
     workspace, build_mix
 ) -> None:
-    """In shards, with dropout: at an unchanged number of processes to the last bit."""
+    """In shards, adapters and dropout too: on as many processes as before to the last bit."""
     build_mix()
     settings = [*SETTINGS[:-2], "model.dropout=0.1", "parallel.data_parallel=fsdp"]
     settings += ["validation.every_n_steps=2", "checkpoint.every_n_steps=2"]
-    settings += ["trainer.num_epochs=1"]
+    settings += ["trainer.num_epochs=1", "lora.rank=2"]
     ended = run_world(2, workspace.root, settings, run="reference")
     assert [rank.code for rank in ended] == [0, 0], ended
     survivor, killed = run_world(2, workspace.root, settings, run="killed", kill=(1, 6))

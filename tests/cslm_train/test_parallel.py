@@ -123,3 +123,8 @@ def test_one_process_is_not_sharded_whatever_is_asked_for() -> None:
 def test_a_group_of_shards_needs_shards_and_a_size(setting: str) -> None:
     with pytest.raises(UsageError, match="above 1, and only with parallel.data_parallel fsdp"):
         load_config("smoke", [setting])
+
+
+def test_adafactor_in_shards_is_refused() -> None:
+    with pytest.raises(UsageError, match="optimizer.name is adafactor, but must be adamw with"):
+        load_config("smoke", ["optimizer.name=adafactor", "parallel.data_parallel=fsdp"])
