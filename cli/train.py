@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cslm_cli import shell, tables
+from cslm_cli import shell, tables, train_export
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cslm_train.generating.questions import Question
     from cslm_train.training.metrics import TrainSummary
 
-app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
+app = shell.make_app("Train on mixes in both alignment stages; generate, evaluate, export.")
 
 
 class TaskName(StrEnum):
@@ -363,6 +363,9 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
+
+
+train_export.register(app)
 
 
 def main() -> None:

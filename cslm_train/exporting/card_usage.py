@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
-from cslm_data.compilers.prompt import SPOKEN_PROMPTS, TRANSLATIONS, TYPED_PROMPTS
+from cslm_data.compilers.prompt import SPOKEN_PROMPTS, TYPED_PROMPTS
 from cslm_data.samples import compile_prompt
-from cslm_train.exporting.chat_template import messages_of
+from cslm_train.exporting.chat_template import Message, messages_of
 from cslm_train.exporting.facts import Facts
-from cslm_train.exporting.token_names import TokenNames
 
 _SAID = {"zh": "早上好。", "de": "Guten Morgen.", "fr": "Bonjour.", "es": "Buenos días."}
 """What the examples say; in other languages what English says."""
@@ -16,28 +17,30 @@ _SAID = {"zh": "早上好。", "de": "Guten Morgen.", "fr": "Bonjour.", "es": "B
 _NO_UNITS = np.zeros(0, np.uint16)
 
 
-def usage(facts: Facts, names: TokenNames, *, has_speech_tokenizer: bool) -> str:
+def usage(facts: Facts, *, has_speech_tokenizer: bool) -> str:
     """The section, with examples of what the last stage was taught."""
     parts = ["## Use", "Each block of Python goes on from the one before it.", _load()]
     typed, spoken = _task(facts, TYPED_PROMPTS), _task(facts, SPOKEN_PROMPTS)
     if typed is not None or spoken is None:
         parts += [f"Ask in writing (`{typed or 'instruct'}`):", _ask_typed(facts, typed)]
     if spoken is not None and has_speech_tokenizer:
-        parts += [f"Ask in speech (`{spoken}`), with `pip install cslm`:", _ask_spoken(facts, spoken)]
-    prefix, suffix = names.unit_prefix, names.unit_suffix
+        parts += [
+            f"Ask in speech (`{spoken}`), with `pip install cslm`:",
+            _ask_spoken(facts, spoken),
+        ]
     parts.append(
-        f"`units.json` has the id and the token of every unit. What `{prefix}5{suffix}` sounds like "
-        f"takes a vocoder of units of `{facts.info.tokenizer_id}`. Decode with "
-        "`skip_special_tokens=False`: units are special tokens, so that no text becomes one when it "
-        "is encoded with `split_special_tokens=True`. With vLLM (not tested) the same holds: "
-        "`vllm serve FOLDER`, and `skip_special_tokens: false` in the request."
+        f"""\
+`units.json` has the id and the token of every unit. To hear units takes a vocoder of
+`{facts.info.tokenizer_id}`. Decode without `skip_special_tokens`: units are special tokens.
+
+With vLLM (not tested): `vllm serve FOLDER`, and `"skip_special_tokens": false` in the request."""
     )
     return "\n\n".join(parts)
 
 
 def _task(facts: Facts, tasks: frozenset[str]) -> str | None:
     """The task with the most tokens of those that the last stage was taught."""
-    taught = {}
+    taught: dict[str, int] = {}
     for row in facts.stages[-1].realised or ():
         if row["task"] in tasks:
             taught[row["task"]] = taught.get(row["task"], 0) + row["realised_tokens"]
@@ -80,13 +83,13 @@ def _ask_typed(facts: Facts, task: str | None) -> str:
         answer_language=other,
         text=_SAID.get(language, "Good morning."),
     )
-    return _python(f"messages = {messages_of(segments)!r}", "print(answer(messages))")
+    return _python(f"messages = {_pretty(messages_of(segments))}", "print(answer(messages))")
 
 
 def _ask_spoken(facts: Facts, task: str) -> str:
     language, other = _languages(facts, task)
     segments = compile_prompt(task, language=language, answer_language=other, units=_NO_UNITS)
-    messages = repr(messages_of(segments)).replace("'units': []", "'units': units")
+    messages = _pretty(messages_of(segments)).replace('"units": []', '"units": units')
     return _python(
         "from pathlib import Path",
         "",
@@ -98,6 +101,11 @@ def _ask_spoken(facts: Facts, task: str) -> str:
         f"messages = {messages}",
         "print(answer(messages))",
     )
+
+
+def _pretty(messages: list[Message]) -> str:
+    """JSON, which is Python here: there is nothing but texts and numbers."""
+    return json.dumps(messages, indent=4, ensure_ascii=False)
 
 
 def _python(*lines: str) -> str:

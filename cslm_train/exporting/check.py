@@ -1,4 +1,4 @@
-"""An exported tokenizer against the run's own, token by token: on samples of the mix, and on probes.
+"""An exported tokenizer against the run's own, token by token: on samples of the mix, and probes.
 
 What transformers makes of messages must be what the model was trained on. Where it is not, the
 export says so, in its summary and in its card.
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from cslm_train.vocabulary import JointVocabulary
 log = logging.getLogger(__name__)
 
 MAX_SAMPLES = 500
+_PROBE = "probe "
+_NO_LIMIT = 1 << 30
+"""Longer samples than the model takes are compared too, without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +39,13 @@ class Checked:
     num_probes: int
     num_samples: int
     """Of the mix; 0: it was not at hand."""
-    num_different: int
-    """Of both."""
-    first_different: str
-    """Key of one; empty: none."""
+    different: tuple[str, ...]
+    """Keys of those whose tokens are others."""
+
+    @property
+    def num_same_samples(self) -> int:
+        """Samples of the mix whose tokens are the same."""
+        return self.num_samples - sum(not key.startswith(_PROBE) for key in self.different)
 
 
 def check_tokens(
@@ -47,34 +54,21 @@ def check_tokens(
     """Compare the tokens of messages in an exported folder with those of training."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokens = frozenset(tokenizer.get_added_vocab().values())
+    tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=_NO_LIMIT)
+    special = frozenset(tokenizer.get_added_vocab().values())
     num_probes = num_samples = 0
     different: list[str] = []
-    for key, segments in itertools.chain(
-        _probes(info.num_units), itertools.islice(_samples(workspace, info), MAX_SAMPLES)
-    ):
+    samples = itertools.islice(_samples(workspace, info), MAX_SAMPLES)
+    for key, segments in itertools.chain(_probes(info.num_units), samples):
         texts = [segment.text for segment in segments if segment.text]
-        if texts and not tokens.isdisjoint(
-            itertools.chain(*tokenizer(texts, add_special_tokens=False).input_ids)
-        ):
+        spelt = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        if not special.isdisjoint(itertools.chain(*spelt)):
             continue  # a text that spells a token is one in transformers: the card says that
-        if key.startswith("probe "):
+        if key.startswith(_PROBE):
             num_probes += 1
         else:
             num_samples += 1
-        asked = list(segments)
-        while asked and asked[-1].role == "assistant":
-            asked.pop()
-        framed = frame(segments, vocabulary.framing), frame_prompt(segments, vocabulary.framing)
-        expected = [ids.tolist() for ids, _ in vocabulary.encode_batch(framed)]
-        found = [
-            tokenizer.apply_chat_template(messages_of(segments), tokenize=True),
-            tokenizer.apply_chat_template(
-                messages_of(asked), tokenize=True, add_generation_prompt=True
-            ),
-        ]
-        if found != expected:
+        if not _is_same(tokenizer, vocabulary, segments):
             different.append(key)
     if different:
         log.warning(
@@ -87,22 +81,40 @@ def check_tokens(
     return Checked(
         num_probes=num_probes,
         num_samples=num_samples,
-        num_different=len(different),
-        first_different=different[0] if different else "",
+        different=tuple(different),
     )
+
+
+def _is_same(tokenizer: Any, vocabulary: JointVocabulary, segments: Sequence[Segment]) -> bool:
+    """Whether a sample and its prompt are the same tokens."""
+    asked = list(segments)
+    while asked and asked[-1].role == "assistant":
+        asked.pop()
+    whole, prompt = frame(segments, vocabulary.framing), frame_prompt(segments, vocabulary.framing)
+    expected = [ids.tolist() for ids, _ in vocabulary.encode_batch([whole, prompt])]
+    found = tokenizer.apply_chat_template(messages_of(segments), tokenize=True)
+    if found != expected[0] or not asked:
+        return bool(found == expected[0])
+    found = tokenizer.apply_chat_template(
+        messages_of(asked), tokenize=True, add_generation_prompt=True
+    )
+    return bool(found == expected[1])
 
 
 def _samples(workspace: Workspace, info: RunInfo) -> Iterator[tuple[str, Sequence[Segment]]]:
     """Samples of the run's mix, held-out ones first; none where it is gone or another now."""
     try:
         mix = MixInfo.load(workspace.mixes / info.mix)
-        if mix.mix_id != info.mix_id:
-            return
+    except CslmError:  # the model card says that it is gone
+        return
+    if mix.mix_id != info.mix_id:
+        return
+    try:
         for split in reversed(SPLITS):
             for sample in iter_samples(mix.folder, split):
                 yield sample.key, sample.segments
     except (CslmError, OSError) as error:
-        log.warning("no samples of mixes/%s to compare tokens on: %s", info.mix, error)
+        log.warning("no more samples of mixes/%s to compare tokens on: %s", info.mix, error)
 
 
 _TEXTS = ("Good morning.", "  one,\ntwo\n", "早上好。", "\nÀ 3:45 — 🙂")
@@ -132,4 +144,4 @@ def _probes(num_units: int) -> Iterator[tuple[str, Sequence[Segment]]]:
                 "user": [written, spoken, written, written],
                 "assistant": [question, written, spoken, written, spoken],
             }[role]
-        yield f"probe {'-'.join(order)} {text!r}", segments
+        yield f"{_PROBE}{'-'.join(order)} {text!r}", segments

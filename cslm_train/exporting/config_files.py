@@ -35,14 +35,13 @@ def write_config(
     vocabulary: JointVocabulary,
     special: SpecialTokens,
     *,
-    bos_id: int | None,
     dtype: torch.dtype,
     step: int,
 ) -> None:
     """Write config.json and generation_config.json."""
     model = info.config.model
     tokens = {
-        "bos_token_id": bos_id,
+        "bos_token_id": special.bos_id,
         "eos_token_id": vocabulary.end_id,
         "pad_token_id": vocabulary.control_id(PAD),
     }

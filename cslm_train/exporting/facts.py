@@ -84,8 +84,8 @@ class Facts:
 
     @property
     def base(self) -> str:
-        """`model.base` of the run that began with a base model; empty: from scratch."""
-        return self.stages[0].info.config.model.base
+        """Folder of the base model; empty: from scratch."""
+        return self.info.config.model.base.removeprefix("hf:")
 
 
 def gather(workspace: Workspace, run_dir: Path, info: RunInfo, step: int) -> Facts:

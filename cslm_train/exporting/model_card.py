@@ -55,7 +55,7 @@ def write_card(folder: Path, card: CardInputs) -> None:
         *(_stage(stage, number) for number, stage in enumerate(card.facts.stages, 1)),
         _losses(card.facts),
         _evaluations(card.facts),
-        usage(card.facts, card.names, has_speech_tokenizer=card.has_speech_tokenizer),
+        usage(card.facts, has_speech_tokenizer=card.has_speech_tokenizer),
         _limits(card),
     ]
     text = "\n\n".join([_front_matter(card), *(section for section in sections if section)])
@@ -89,28 +89,33 @@ def _front_matter(card: CardInputs) -> str:
 
 def _head(card: CardInputs) -> str:
     info, names = card.facts.info, card.names
-    languages = _and([language_name(code) for code in card.facts.languages])
+    languages = _and([language_name(code, spoken="en") for code in card.facts.languages])
     base = base_name(card.facts.base, card.base_model) or Path(card.facts.base).name
     start = f"`{base}` with {info.num_units} units of speech" if base else "A model from scratch"
+    spelled = f"{names.controls[SPEECH_START]}{names.unit(0)}{names.unit(1)}…"
+    rows = [
+        ("run", f"{info.run} ({info.run_id})"),
+        ("step", f"{card.facts.step} of {info.num_steps}"),
+        ("parameters", card.weights.num_parameters),
+        ("data type", card.dtype),
+        ("longest sequence", f"{info.config.model.max_seq_len} tokens"),
+        ("tokens of text", info.num_text),
+        ("controls", len(names.controls)),
+        ("units", info.num_units),
+        ("base model", f"{base} ({info.base_id})" if base else "none"),
+        ("speech tokenizer", info.tokenizer_id),
+        ("text tokenizer", info.text_tokenizer_id),
+        ("template version", info.template_version),
+    ]
     return f"""\
-# {info.run}
+# {_cell(info.run)}
 
-{start}, trained on text and speech in {languages} by [CSLM](https://arxiv.org/abs/2604.11096)'s
-recipe. Speech is read and written as units: {info.num_units} of them, {info.frame_rate_hz:g} frames a
-second, runs of equal frames once, written `{names.controls[SPEECH_START]}{names.unit(5)}{names.unit(8)}…\
-{names.controls[SPEECH_END]}`.
+{start}, trained on text and speech in {languages}, after
+[Efficient Training for Cross-lingual Speech Language Models](https://arxiv.org/abs/2604.11096).
+Speech is read and written as units, {info.frame_rate_hz:g} frames a second, runs of equal
+frames once: `{spelled}{names.controls[SPEECH_END]}`.
 
-| | |
-|---|---|
-| run, step | `{info.run}` (`{info.run_id}`), {card.facts.step} of {info.num_steps} |
-| parameters | {card.weights.num_parameters:,} |
-| data type | {card.dtype} |
-| longest sequence | {info.config.model.max_seq_len} tokens |
-| vocabulary | {info.vocab_size}: {info.num_text} of text, {len(names.controls)} controls, \
-{info.num_units} units |
-| speech tokenizer | `{info.tokenizer_id}` |
-| text tokenizer | `{info.text_tokenizer_id}` |
-| template version | `{info.template_version}` |"""
+""" + "\n".join(_table(["", ""], rows))
 
 
 # --- what it was trained on -------------------------------------------------------------------
@@ -124,9 +129,13 @@ def _training(card: CardInputs) -> str:
     rows = [
         ("stage", _STAGES.get(info.stage, info.stage)),
         ("tokens", tokens if facts.tokens else "not recorded"),
-        ("a step", f"{packs} packs of {config.data.pack_length} tokens"),
-        ("learning rate", f"{config.optimizer.lr:g}, {config.lr_scheduler.name}, "
-         f"warm-up {config.lr_scheduler.warmup_ratio:g}"),
+        ("packs a step", packs),
+        ("pack", f"{config.data.pack_length} tokens"),
+        (
+            "learning rate",
+            f"{config.optimizer.lr:g}, {config.lr_scheduler.name}, "
+            f"warm-up {config.lr_scheduler.warmup_ratio:g}",
+        ),
         ("weight decay", f"{config.optimizer.weight_decay:g}"),
         ("precision", config.trainer.precision),
         ("seed", config.trainer.seed),
@@ -158,15 +167,17 @@ def _stage(stage: StageFacts, number: int) -> str:
         "",
     ]
     if stage.realised is None:
-        lines.append("The mix was not at hand when this card was written: its shares are not known.")
+        lines.append(
+            "The mix was not at hand when this card was written: its shares are not known."
+        )
     else:
-        rows = [
+        shares = [
             (row["task"], row["languages"], _percent(row["requested_share"]))
             + (_percent(row["realised_share"]), row["realised_tokens"], row["num_samples"])
             for row in stage.realised
         ]
         columns = ["task", "languages", "asked for", "share of tokens", "tokens", "samples"]
-        lines += _table(columns, rows)
+        lines += _table(columns, shares)
     lines.append("")
     if stage.corpora is None:
         lines.append("The catalog was not at hand: corpora and licences are not known.")
@@ -195,8 +206,10 @@ def _evaluations(facts: Facts) -> str:
     lines = ["## Scores"]
     for found in facts.evaluations:
         sampling = found["sampling"]
-        how = "greedy" if not sampling["temperature"] else (
-            f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}"
+        how = (
+            "greedy"
+            if not sampling["temperature"]
+            else (f"temperature {sampling['temperature']:g}, top-p {sampling['top_p']:g}")
         )
         rows = [
             (group["task"], group["languages"], group["num_samples"], group["loss"])
@@ -214,32 +227,38 @@ def _evaluations(facts: Facts) -> str:
 
 
 def _scores(scores: dict[str, float | None]) -> str:
-    return ", ".join(f"{name} {_cell(value)}" for name, value in scores.items() if value is not None)
+    return ", ".join(
+        f"{name} {_cell(value)}" for name, value in scores.items() if value is not None
+    )
 
 
 def _limits(card: CardInputs) -> str:
-    checked = card.checked
-    says = "none was at hand" if not checked.num_samples else (
-        f"{checked.num_samples - checked.num_different} of {checked.num_samples} samples of the mix"
-    )
-    license_line = (
+    checked, names = card.checked, card.names
+    compared = "no sample of the mix was at hand to compare them on."
+    if checked.num_samples:
+        compared = (
+            f"of {checked.num_samples} samples of the mix, {checked.num_same_samples} are the same "
+            "to the token."
+        )
+    licence = (
         f"The licence `{card.license}` is the publisher's word."
         if card.license
-        else "No licence was stated for the weights: see those of the corpora above, and of the "
-        "base model, before you pass them on."
+        else "No licence is stated for the weights. Before you pass them on, see those of the "
+        "corpora above and of the base model."
     )
     return f"""\
 ## Limits
 
-- In transformers and vLLM a user's text that spells a control or unit token, such as
-  `{card.names.controls[SPEECH_START]}`, becomes that token. CSLM's own tools take it as plain characters. For text
-  from strangers, encode it by itself with `split_special_tokens=True`.
-- The chat template is made from what was trained. Parts of a message's content are tokenized each by
-  itself, as in training; in one long string a few tokens at their borders may be others. Compared
-  when exported, token by token: {says}.
-- Only the units of `{card.facts.info.tokenizer_id}` mean anything to this model.
-- It was measured on the sets above and no others; nothing was done to make its answers safe.
-- {license_line}"""
+- In transformers and vLLM, a user's text that spells a control or unit, such as
+  `{names.controls[SPEECH_START]}`, becomes that token; CSLM's own tools take it as plain
+  characters. Text from strangers is plain when it is encoded by itself with
+  `split_special_tokens=True`.
+- The chat template is made from what was trained. Parts of a message's content are tokenized each
+  by itself, as in training; inside of one string, a few tokens where parts meet may be others.
+  What transformers makes of parts was compared with training: {compared}
+- Only units of `{card.facts.info.tokenizer_id}` mean anything to this model.
+- It was measured on the sets above and no others, and nothing was done to make its answers safe.
+- {licence}"""
 
 
 # --- tables -----------------------------------------------------------------------------------
@@ -260,7 +279,8 @@ def _cell(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    return visible(str(value)).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    text = " ".join(visible(str(value)).split())
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _percent(share: float | None) -> str:

@@ -51,7 +51,7 @@ def choose_names(taken: Container[str], num_units: int) -> TokenNames:
 
 
 def _variants(name: str) -> Iterator[str]:
-    """`<|end|>`, `<|cslm_end|>`, `<|cslm_cslm_end|>` …"""
+    """`<|end|>`, then `<|cslm_end|>`, `<|cslm_cslm_end|>` and so on."""
     opening = re.match(r"<\|?", name)
     assert opening is not None
     for times in count():

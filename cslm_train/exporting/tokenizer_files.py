@@ -34,6 +34,7 @@ class SpecialTokens:
     """What ends an answer."""
     pad: str
     bos: str | None
+    bos_id: int | None
     unk: str | None
 
     def as_dict(self) -> dict[str, str]:
@@ -43,18 +44,23 @@ class SpecialTokens:
 
 
 def special_tokens(
-    text_tokenizer: TextTokenizer, vocabulary: JointVocabulary, names: TokenNames
+    text_tokenizer: TextTokenizer,
+    vocabulary: JointVocabulary,
+    names: TokenNames,
+    *,
+    base_files: Path,
 ) -> SpecialTokens:
     """Ours for our own framing; those of the base model, where its turns are framed its way.
 
-    The padding is ours in any case, and what ends an answer is what did in training.
+    The padding is ours in any case, and what ends an answer is what did in training. `base_files`
+    is the folder of the base model's small files, where there is one.
     """
     kind, end = vocabulary.framing.end
     framing = vocabulary.framing
     try:
-        theirs = read_special_tokens(text_tokenizer.folder)
+        theirs = read_special_tokens(base_files)
     except NoFramingError as error:
-        raise CorruptArtefactError(f"{text_tokenizer.folder}: {error}") from None
+        raise CorruptArtefactError(f"{base_files}: {error}") from None
     known = {
         name: token
         for name, token in theirs.items()
@@ -67,8 +73,17 @@ def special_tokens(
         eos=names.controls[end] if kind == "control" else end,
         pad=names.controls[PAD],
         bos=bos,
+        bos_id=_id_of_bos(bos, text_tokenizer, vocabulary),
         unk=known.get("unk_token"),
     )
+
+
+def _id_of_bos(
+    bos: str | None, text_tokenizer: TextTokenizer, vocabulary: JointVocabulary
+) -> int | None:
+    if vocabulary.framing == OWN:
+        return vocabulary.control_id(BOS)
+    return None if bos is None else text_tokenizer.special_id(bos)
 
 
 def write_tokenizer(
@@ -77,6 +92,7 @@ def write_tokenizer(
     vocabulary: JointVocabulary,
     names: TokenNames,
     *,
+    base_files: Path,
     max_seq_len: int,
 ) -> SpecialTokens:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja.
@@ -86,7 +102,7 @@ def write_tokenizer(
     backend = extend(text_tokenizer, names)
     _check_ids(backend, text_tokenizer, vocabulary, names)
     backend.save(str(folder / "tokenizer.json"))
-    special = special_tokens(text_tokenizer, vocabulary, names)
+    special = special_tokens(text_tokenizer, vocabulary, names, base_files=base_files)
     write_json(folder / "special_tokens_map.json", special.as_dict())
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -68,8 +68,9 @@ def write_weights(
         for name, weight in weights.items()
         for theirs, meta in to_hugging_face({name: weight.to("meta")}, model).items()
     }
-    shards = _plan({name: count * dtype.itemsize for name, (_, count) in planned.items()},
-                   max_shard_bytes)
+    shards = _plan(
+        {name: count * dtype.itemsize for name, (_, count) in planned.items()}, max_shard_bytes
+    )
     total = sum(count for _, count in planned.values())
     names = _file_names(len(shards))
     with progress("weights", total=len(planned), unit="tensors") as bar:
@@ -81,14 +82,13 @@ def write_weights(
                 tensors[theirs] = _round(ours, converted, dtype)
                 bar.advance()
             save_file(tensors, folder / file, metadata={"format": "pt"})
+            (folder / file).chmod(0o644)  # as the other files: it makes them for its owner alone
             del tensors
     if len(names) > 1:
         index = {
             "metadata": {"total_parameters": total, "total_size": total * dtype.itemsize},
             "weight_map": {
-                name: file
-                for file, shard in zip(names, shards, strict=True)
-                for name in shard
+                name: file for file, shard in zip(names, shards, strict=True) for name in shard
             },
         }
         write_json(folder / INDEX, index)
