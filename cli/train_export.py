@@ -78,17 +78,18 @@ def export(
     Token ids are those of training, units are tokens such as <unit_7>. The folder also holds
     units.json and the speech tokenizer.
     """
-    from cslm_train.run_choice import choose_run
+    from cslm_train.run_choice import choose_checkpoint, choose_run
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
+    step = choose_checkpoint(run_dir, checkpoint)
     from cslm_train.export import export_run
 
     made = export_run(
         where,
         run_dir,
         out,
-        checkpoint=checkpoint,
+        step=step,
         dtype=dtype.value,
         max_shard_gb=max_shard_gb,
         license=license,

@@ -155,6 +155,12 @@ class ValidationConfig:
 
     every_n_steps: int = 50
     """A multiple of `metrics.every_n_steps`."""
+    text_mix: str = ""
+    """Mix of the same vocabulary on whose written instructions the model is measured as well, to
+    see what it forgets when its own mix has none; empty: none."""
+    max_forgetting: float | None = None
+    """Warn when the perplexity of written instructions is more than so many times that before the
+    first step, e.g. 1.2; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +176,35 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Steps that change nothing, because what they would teach is not sound."""
+
+    on: bool = True
+    """Skip a step whose loss or gradient is not finite, and record its samples."""
+    max_skipped_steps: int = 10
+    """So many in a row are skipped; one more ends the run with an error."""
+    spike_factor: float = 0.0
+    """Skip a step, too, whose gradient's norm is above so many times the median of those before;
+    0: none."""
+    spike_window: int = 100
+    """Good steps that the median is taken of; none is a spike before there are as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricsConfig:
-    """What is recorded in the run's folder."""
+    """What is recorded in the run's folder, and elsewhere."""
 
     every_n_steps: int = 1
     """Steps that make a row of metrics/train.jsonl."""
     tensorboard: bool = True
     """Also write TensorBoard files."""
+    wandb_project: str = ""
+    """Also record to this project of Weights & Biases; empty: not. Needs the extra `[wandb]`."""
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline`: into the run's folder, for `wandb sync`."""
+    peak_tflops: float | None = None
+    """Highest TFLOP/s of one device, for the utilisation `mfu`; None: that of the GPU by its name,
+    and no `mfu` where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,4 +218,5 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

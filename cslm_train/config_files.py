@@ -98,6 +98,11 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
         ),
+        "guard.spike_factor: 0, or above 1": (
+            config.guard.spike_factor == 0 or config.guard.spike_factor > 1
+        ),
+        "guard.max_skipped_steps: at least 0": config.guard.max_skipped_steps >= 0,
+        "validation.max_forgetting: at least 1": (config.validation.max_forgetting or 1) >= 1,
         "validation.every_n_steps: a multiple of metrics.every_n_steps": validation % metrics == 0,
         "checkpoint.every_n_steps: a multiple of metrics.every_n_steps": checkpoint % metrics == 0,
         "checkpoint.every_n_steps: a multiple of validation.every_n_steps, or "
@@ -129,7 +134,9 @@ _POSITIVE = (
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",
+    "guard.spike_window",
     "metrics.every_n_steps",
+    "metrics.peak_tflops",
 )
 
 

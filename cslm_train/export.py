@@ -32,10 +32,8 @@ from cslm_train.models.loading import load_vocabulary, read_weights
 from cslm_train.run_folder import (
     RunInfo,
     base_model_folder,
-    checkpoint_steps,
     text_tokenizer_folder,
 )
-from cslm_train.training.metrics import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ def export_run(
     run_dir: Path,
     out: Path,
     *,
-    checkpoint: str = "last",
+    step: int,
     dtype: DtypeName = DEFAULT_DTYPE,
     max_shard_gb: float = DEFAULT_SHARD_GB,
     license: str | None = None,
@@ -80,7 +78,7 @@ def export_run(
     without_speech_tokenizer: bool = False,
     overwrite: bool = False,
 ) -> ModelExport:
-    """Export a checkpoint of a run: `last`, `best` by its validation loss, or a step.
+    """Export the checkpoint of a step of a run.
 
     `license` and `base_model` are the publisher's word for the model card. Raises UsageError,
     MissingArtefactError, CorruptArtefactError, AlreadyExistsError.
@@ -90,7 +88,6 @@ def export_run(
     target = out.expanduser().absolute()
     check_free(target, overwrite=overwrite)
     info = RunInfo.load(run_dir)
-    step = choose_checkpoint(run_dir, info, checkpoint)
     text_tokenizer = load_text_tokenizer(text_tokenizer_folder(run_dir))
     vocabulary = load_vocabulary(run_dir, info)
     names = choose_names(text_tokenizer.backend.get_vocab(), info.num_units)
@@ -161,35 +158,6 @@ def export_run(
         num_compared=checked.num_probes + checked.num_samples,
         num_different=len(checked.different),
     )
-
-
-def choose_checkpoint(run_dir: Path, info: RunInfo, wanted: str) -> int:
-    """The step of `last`, `best` or a number. Raises UsageError, MissingArtefactError."""
-    steps = checkpoint_steps(run_dir)
-    if not steps:
-        raise MissingArtefactError(
-            f"{run_dir}: no checkpoint yet; run: cslm-train run --stage {info.stage}"
-        )
-    if wanted == "last":
-        return steps[-1]
-    there = f"there are {', '.join(map(str, steps))}"
-    if wanted == "best":
-        losses: dict[int, float] = {
-            row["Step"]: row["nll"]
-            for row in read_rows(run_dir / "metrics" / "valid.jsonl")
-            if row["Step"] in steps and "nll" in row
-        }
-        if not losses:
-            raise MissingArtefactError(
-                f"{run_dir}: no validation loss of any checkpoint, so none is the best; name a "
-                f"step: {there}"
-            )
-        return min(losses, key=lambda step: (losses[step], step))
-    if not wanted.isdecimal():
-        raise UsageError(f"--checkpoint {wanted}: last, best, or a step; {there}")
-    if int(wanted) not in steps:
-        raise MissingArtefactError(f"{run_dir}: no checkpoint of step {wanted}; {there}")
-    return int(wanted)
 
 
 def find_speech_tokenizer(workspace: Workspace, info: RunInfo) -> Path:

@@ -16,7 +16,7 @@ from cslm_data.query import run_query
 from cslm_data.shards import MixInfo
 from cslm_data.workspace import Workspace
 from cslm_train.run_folder import RunInfo
-from cslm_train.training.metrics import read_rows
+from cslm_train.training.metrics import TEXT_PERPLEXITY, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,11 @@ class StageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupLoss:
-    """Validation loss of a task and languages, nats for each trained token."""
+    """What was measured of a task and languages: a loss in nats for each trained token."""
 
     group: str
     first: float | None
+    """Before the first step."""
     last: float
 
 
@@ -61,6 +62,8 @@ class Facts:
     stages: tuple[StageFacts, ...]
     losses: tuple[GroupLoss, ...]
     """At the exported step; `all` is over all groups."""
+    perplexities: tuple[GroupLoss, ...]
+    """Of held-out written instructions, by language: what is forgotten of text."""
     tokens: int
     """That the last stage read until that step."""
     trained_tokens: int
@@ -91,12 +94,12 @@ class Facts:
 def gather(workspace: Workspace, run_dir: Path, info: RunInfo, step: int) -> Facts:
     """The facts of a run at a step; what cannot be found is left out with a warning."""
     stages = (_stage(workspace, each, at) for each, at in _runs(workspace, info, step))
-    valid = [r for r in read_rows(run_dir / "metrics" / "valid.jsonl") if r["Step"] <= step]
-    train = [r for r in read_rows(run_dir / "metrics" / "train.jsonl") if r["Step"] <= step]
+    train = _rows(run_dir, "train", step)
     last = train[-1] if train else {}
     return Facts(
         stages=tuple(stages)[::-1],
-        losses=tuple(_losses(valid)),
+        losses=tuple(_losses(_rows(run_dir, "valid", step))),
+        perplexities=tuple(_perplexities(run_dir, step)),
         tokens=round(last.get("total_num_elements", 0)),
         trained_tokens=round(last.get("total_num_targets", 0)),
         evaluations=tuple(_evaluations(run_dir, info, step)),
@@ -154,14 +157,32 @@ def _corpora(workspace: Workspace, mix: str) -> tuple[Corpus, ...] | None:
 
 
 def _losses(rows: list[dict[str, Any]]) -> Iterator[GroupLoss]:
-    if not rows:
-        return
-    first, last = rows[0], rows[-1]
-    for name in sorted(last):
+    names = sorted(rows[-1]) if rows else ()
+    for name in names:
         if name == _NLL or name.startswith(f"{_NLL}/"):
-            group = name.removeprefix(_NLL).removeprefix("/") or "all"
-            before = first.get(name) if len(rows) > 1 else None
-            yield GroupLoss(group=group, first=before, last=last[name])
+            yield _measured(rows, name, name.removeprefix(_NLL).removeprefix("/") or "all")
+
+
+def _perplexities(run_dir: Path, step: int) -> Iterator[GroupLoss]:
+    """Of `validation.text_mix` where there is one, else of the run's own mix."""
+    for category in ("valid/text", "valid"):
+        rows = _rows(run_dir, category, step)
+        names = [n for n in sorted(rows[-1] if rows else ()) if n.startswith(TEXT_PERPLEXITY)]
+        for name in names:
+            yield _measured(rows, name, name.removeprefix(TEXT_PERPLEXITY))
+        if names:
+            return
+
+
+def _measured(rows: list[dict[str, Any]], name: str, group: str) -> GroupLoss:
+    first = rows[0].get(name) if rows[0]["Step"] == 0 else None
+    return GroupLoss(group=group, first=first, last=rows[-1][name])
+
+
+def _rows(run_dir: Path, category: str, step: int) -> list[dict[str, Any]]:
+    """Rows of metrics up to a step."""
+    rows = read_rows(run_dir / "metrics" / f"{category}.jsonl")
+    return [row for row in rows if row["Step"] <= step]
 
 
 def _evaluations(run_dir: Path, info: RunInfo, step: int) -> Iterator[dict[str, Any]]:

@@ -18,9 +18,10 @@ from cslm_data.languages import language_name
 from cslm_data.plain_text import visible
 from cslm_train.exporting.card_usage import usage
 from cslm_train.exporting.check import Checked
-from cslm_train.exporting.facts import Facts, StageFacts, settings_of
+from cslm_train.exporting.facts import Facts, GroupLoss, StageFacts, settings_of
 from cslm_train.exporting.token_names import TokenNames
 from cslm_train.exporting.weights import WrittenWeights
+from cslm_train.run_folder import RunInfo
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_CACHE = re.compile(r"models--([\w.-]+)--([\w.-]+)")
@@ -96,6 +97,7 @@ def _head(card: CardInputs) -> str:
     rows = [
         ("run", f"{info.run} ({info.run_id})"),
         ("step", f"{card.facts.step} of {info.num_steps}"),
+        *_averaged(info),
         ("parameters", card.weights.num_parameters),
         ("data type", card.dtype),
         ("longest sequence", f"{info.config.model.max_seq_len} tokens"),
@@ -116,6 +118,11 @@ Speech is read and written as units, {info.frame_rate_hz:g} frames a second, run
 frames once: `{spelled}{names.controls[SPEECH_END]}`.
 
 """ + "\n".join(_table(["", ""], rows))
+
+
+def _averaged(info: RunInfo) -> list[tuple[str, str]]:
+    steps = info.as_dict().get("averaged") or ()
+    return [("mean of the weights of steps", ", ".join(map(str, steps)))] if steps else []
 
 
 # --- what it was trained on -------------------------------------------------------------------
@@ -193,11 +200,17 @@ def _stage(stage: StageFacts, number: int) -> str:
 def _losses(facts: Facts) -> str:
     if not facts.losses:
         return "## Losses\n\nNo validation loss was recorded."
-    rows = [(loss.group, loss.first, loss.last) for loss in facts.losses]
-    table = _table(["task/languages", "before the first step", f"step {facts.step}"], rows)
-    return "\n".join(
-        ["## Losses", "", "On the valid split, nats for each trained token.", "", *table]
-    )
+    lines = ["## Losses", "", "On the valid split, nats for each trained token.", ""]
+    lines += _measured(facts, "task/languages", facts.losses)
+    if facts.perplexities:
+        lines += ["", "Perplexity of held-out written instructions: what is kept of text.", ""]
+        lines += _measured(facts, "language", facts.perplexities)
+    return "\n".join(lines)
+
+
+def _measured(facts: Facts, column: str, groups: Sequence[GroupLoss]) -> list[str]:
+    rows = [(group.group, group.first, group.last) for group in groups]
+    return _table([column, "before the first step", f"step {facts.step}"], rows)
 
 
 def _evaluations(facts: Facts) -> str:

@@ -36,7 +36,7 @@ from cslm_train.models.family import create_model
 from cslm_train.models.hugging_face import read_base, read_base_weights
 from cslm_train.models.loading import LoadedRun, load_run
 from cslm_train.models.new_rows import extend_rows
-from cslm_train.run_folder import RunInfo, base_model_folder, model_file
+from cslm_train.run_folder import base_model_folder, model_file
 from cslm_train.training.beginning import copy_small_files
 from cslm_train.vocabulary import JointVocabulary
 
@@ -77,7 +77,7 @@ def exported(
         lessons=[[USER, *ANSWER]],
     )
     out = workspace.root.parent / "out"
-    export_run(workspace, run_dir, out, dtype="fp32")
+    export_run(workspace, run_dir, out, step=3, dtype="fp32")
     return workspace, load_run(run_dir), out
 
 
@@ -160,7 +160,12 @@ def test_files_of_a_size_hold_the_same_model(
 ) -> None:
     workspace, run, out = exported
     made = export_run(
-        workspace, workspace.runs / "sft", tmp_path / "many", dtype="fp32", max_shard_gb=2e-5
+        workspace,
+        workspace.runs / "sft",
+        tmp_path / "many",
+        step=3,
+        dtype="fp32",
+        max_shard_gb=2e-5,
     )
     files = sorted((tmp_path / "many").glob("*.safetensors"))
     assert len(files) > 3
@@ -183,7 +188,7 @@ def test_weights_are_rounded_and_nothing_else(
     exported: tuple[Workspace, LoadedRun, Path], tmp_path: Path, dtype: Any, torch_dtype: Any
 ) -> None:
     workspace, _, out = exported
-    export_run(workspace, workspace.runs / "sft", tmp_path / "half", dtype=dtype)
+    export_run(workspace, workspace.runs / "sft", tmp_path / "half", step=3, dtype=dtype)
     exact = load_file(out / "model.safetensors")
     half = load_file(tmp_path / "half" / "model.safetensors")
     assert half.keys() == exact.keys()
@@ -226,7 +231,7 @@ def test_a_base_model_goes_in_and_comes_out_before_and_after_training(
     def export(step: int) -> tuple[LoadedRun, Path]:
         out = tmp_path / f"out-{step}"
         options: Any = {"dtype": "fp32", "without_speech_tokenizer": True}
-        made = export_run(workspace, run_dir, out, checkpoint=str(step), **options)
+        made = export_run(workspace, run_dir, out, step=step, **options)
         assert made.num_different == 0 and made.num_compared > 10
         return load_run(run_dir, step=step), out
 
@@ -266,15 +271,15 @@ def test_nothing_is_replaced_but_an_export_and_that_when_told_to(
     workspace, _, out = exported
     run_dir = workspace.runs / "sft"
     with pytest.raises(AlreadyExistsError, match="replace it with --overwrite"):
-        export_run(workspace, run_dir, out)
+        export_run(workspace, run_dir, out, step=3)
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter.txt").write_text("years of work")
     with pytest.raises(AlreadyExistsError, match="name an empty or a new folder"):
-        export_run(workspace, run_dir, thesis, overwrite=True)
+        export_run(workspace, run_dir, thesis, step=3, overwrite=True)
     shutil.copytree(out, tmp_path / "old")
     (tmp_path / "old" / "stray").touch()
-    export_run(workspace, run_dir, tmp_path / "old", overwrite=True, dtype="fp32")
+    export_run(workspace, run_dir, tmp_path / "old", step=3, overwrite=True, dtype="fp32")
     assert sorted(p.name for p in (tmp_path / "old").iterdir()) == sorted(
         p.name for p in out.iterdir()
     )
@@ -288,49 +293,23 @@ def test_a_failed_export_leaves_nothing(
 ) -> None:
     workspace, _, _ = exported
     run_dir = make_run(tmp_path / "run", tokenizer_folder)
+    out = tmp_path / "out"
     with pytest.raises(MissingArtefactError, match="export without it: --without-speech"):
-        export_run(workspace, run_dir, tmp_path / "out")
+        export_run(workspace, run_dir, out, step=3)
     weights = torch.load(model_file(run_dir, 3), weights_only=True)
     weights["decoder.layer_norm.weight"][2] = math.nan
     torch.save(weights, model_file(run_dir, 3))
     with pytest.raises(CorruptArtefactError, match=r"decoder.layer_norm.weight: a weight is no"):
-        export_run(workspace, run_dir, tmp_path / "out", without_speech_tokenizer=True)
+        export_run(workspace, run_dir, out, step=3, without_speech_tokenizer=True)
     weights["decoder.layer_norm.weight"][2] = 1e5
     torch.save(weights, model_file(run_dir, 3))
     with pytest.raises(CorruptArtefactError, match="beyond the range of torch.float16"):
-        export_run(
-            workspace, run_dir, tmp_path / "out", without_speech_tokenizer=True, dtype="fp16"
-        )
+        export_run(workspace, run_dir, out, step=3, without_speech_tokenizer=True, dtype="fp16")
     torch.save({**weights, "more": torch.zeros(2)}, model_file(run_dir, 3))
     with pytest.raises(CorruptArtefactError, match=r"more is \(2,\), not there"):
-        export_run(workspace, run_dir, tmp_path / "out", without_speech_tokenizer=True)
+        export_run(workspace, run_dir, out, step=3, without_speech_tokenizer=True)
+    with pytest.raises(MissingArtefactError, match="no checkpoint of step 5; there are 3"):
+        export_run(workspace, run_dir, out, step=5, without_speech_tokenizer=True)
+    with pytest.raises(UsageError, match="--max-shard-gb -1: a size above 0"):
+        export_run(workspace, run_dir, out, step=3, max_shard_gb=-1)
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
-
-
-def test_a_checkpoint_is_the_last_the_best_or_that_of_a_step(
-    exported: tuple[Workspace, LoadedRun, Path], tokenizer_folder: Path, tmp_path: Path
-) -> None:
-    workspace, _, _ = exported
-    run_dir = make_run(tmp_path / "run", tokenizer_folder)
-
-    def step_of(checkpoint: str) -> int:
-        options: Any = {"without_speech_tokenizer": True, "overwrite": True}
-        out = tmp_path / "out"
-        return export_run(workspace, run_dir, out, checkpoint=checkpoint, **options).step
-
-    with pytest.raises(MissingArtefactError, match="no validation loss of any checkpoint"):
-        step_of("best")
-    for step in (6, 9):
-        shutil.copytree(run_dir / "checkpoints/step_3", run_dir / f"checkpoints/step_{step}")
-    (run_dir / "metrics").mkdir()
-    rows = [{"Step": s, "nll": n} for s, n in [(0, 7.0), (3, 4.0), (5, 1.0), (6, 2.0), (9, 3.0)]]
-    (run_dir / "metrics/valid.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert [step_of(name) for name in ("last", "best", "3")] == [9, 6, 3]
-    with pytest.raises(MissingArtefactError, match="no checkpoint of step 5; there are 3, 6, 9"):
-        step_of("5")
-    with pytest.raises(UsageError, match="--checkpoint newest: last, best, or a step"):
-        step_of("newest")
-    shutil.rmtree(run_dir / "checkpoints")
-    with pytest.raises(MissingArtefactError, match="no checkpoint yet; run: cslm-train run"):
-        step_of("last")
-    assert RunInfo.load(run_dir).run == "run"

@@ -69,10 +69,10 @@ def trained(
     )
     metrics = run_dir / "metrics"
     metrics.mkdir()
-    valid = [(0, 7.25, 7.5), (3, 2.5, 3.125), (4, 1.0, 1.0)]
-    (metrics / "valid.jsonl").write_text(
-        "".join(json.dumps({"Step": s, "nll": a, "nll/asr/en": b}) + "\n" for s, a, b in valid)
-    )
+    names = ("Step", "nll", "nll/asr/en", "ppl/instruct/en")
+    valid = [(0, 7.25, 7.5, 9.0), (3, 2.5, 3.125, 4.5), (4, 1.0, 1.0, 1.0)]
+    lines = [json.dumps(dict(zip(names, values, strict=True))) + "\n" for values in valid]
+    (metrics / "valid.jsonl").write_text("".join(lines))
     row = {"Step": 3, "nll": 2.0, "total_num_elements": 3000.0, "total_num_targets": 1234.0}
     (metrics / "train.jsonl").write_text(json.dumps(row) + "\n")
     for name, step in (("test", 3), ("valid", 2)):
@@ -143,6 +143,7 @@ def test_tables_say_what_the_files_say(trained: tuple[Workspace, Path, MixInfo],
     assert "| questions | CC-BY 4.0 \\| with a bar | 3 |" in card
     assert "| all | 7.25 | 2.5 |" in card
     assert "| asr/en | 7.5 | 3.125 |" in card  # of step 3, not of what came after
+    assert "| en | 9 | 4.5 |" in card
     assert "| asr | en | 7 | 3.5 | 5 | wer 0.75 |" in card  # of step 3, not of step 2
     assert card.count("wer ") == 1
     assert "| tokens | 3,000 read, 1,234 of them trained |" in card
@@ -178,7 +179,7 @@ def test_what_is_not_known_is_said_to_be_not_known(
     alone = tmp_path / "alone"
     shutil.copytree(run_dir, alone, ignore=shutil.ignore_patterns("metrics", "evaluation-*"))
     nowhere = Workspace(tmp_path / "nowhere")
-    export_run(nowhere, alone, tmp_path / "out", without_speech_tokenizer=True)
+    export_run(nowhere, alone, tmp_path / "out", step=3, without_speech_tokenizer=True)
     card = (tmp_path / "out" / "README.md").read_text()
     data = ModelCard.load(tmp_path / "out" / "README.md").data.to_dict()
     assert (data["license"], data["license_name"]) == ("other", "not-stated")
