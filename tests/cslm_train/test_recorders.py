@@ -319,3 +319,7 @@ def test_the_best_checkpoint_is_kept_and_can_be_asked_for(workspace, build_mix) 
     total = sum(group.loss * group.num_targets for group in evaluation.groups)
     count = sum(group.num_targets for group in evaluation.groups)
     assert total / count == pytest.approx(losses[lowest], rel=1e-5)
+    build_mix("sft")
+    second = train(workspace, "trainer.num_steps=2", stage="sft", init_checkpoint="best")
+    assert RunInfo.load(second.run_dir).init_from.step == lowest
+    assert second.first_valid_loss == pytest.approx(losses[lowest], rel=1e-5)
