@@ -64,14 +64,17 @@ class _Bar:
     def __init__(self, name: str, num_steps: int, first: int) -> None:
         from rich import progress as bars
         from rich.console import Console
+        from rich.table import Column
 
         self.bars = bars.Progress(
             bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=20),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[facts]}", markup=False),
-            bars.TimeElapsedColumn(),
-            bars.TimeRemainingColumn(),
+            bars.TimeElapsedColumn(Column(no_wrap=True, min_width=7)),
+            bars.TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            bars.TextColumn(
+                "{task.fields[facts]}", markup=False, table_column=Column(overflow="fold")
+            ),
             console=Console(stderr=True),
             transient=True,
         )
