@@ -125,6 +125,8 @@ def recipe(folder: Path, stage: str, tasks: Iterable[str], interleave: str) -> P
 def prepare(root: Path, num_dialogues: int) -> Workspace:
     """The corpus as a mix of recognition and synthesis, and as chains in both forms."""
     workspace = Workspace(root / "workspace")
+    if (workspace.mixes / MODES[-1] / "mix.json").exists():
+        return workspace
     lay_out(root / "demo")
     lay_out_dialogues(root / "demo", root / "corpus", num_dialogues)
     ingest(workspace, [root / "corpus"])
@@ -167,7 +169,7 @@ def train(workspace: Workspace, base_steps: int, sft_steps: int) -> dict[str, Lo
         )
         print(
             f"{mode}: {summary.steps} steps, {summary.tokens} tokens in {summary.seconds:.0f} s, "
-            f"valid loss {summary.first_valid_loss:.2f} → {summary.last_valid_loss:.2f}"
+            f"loss {summary.first_train_loss:.2f} → {summary.last_train_loss:.2f}"
         )
     return {mode: load_run(workspace.runs / mode) for mode in MODES}
 
@@ -325,8 +327,9 @@ def compare_own(
         spoken = [play(each.speech, unit_s) for each in heard]
         margins = [p.smallest_margin_s for p in spoken if p.smallest_margin_s is not None]
         print(
-            f"{mode:>6}: first speech after {median(h.first.tokens_since_start for h in heard):.0f} "
-            f"tokens, {median(h.first.seconds_since_start for h in heard):.3f} s (medians); "
+            f"{mode:>6}: first speech after "
+            f"{median(h.first.tokens_since_start for h in heard):.0f} tokens, "
+            f"{median(h.first.seconds_since_start for h in heard):.3f} s (medians); "
             f"{median(p.units_per_second for p in spoken):.0f} units a second generated, "
             f"{1 / unit_s:.1f} played; answers with gaps: {sum(p.num_gaps > 0 for p in spoken)}; "
             + (f"smallest margin {min(margins):.2f} s" if margins else "one chunk each")
@@ -338,6 +341,7 @@ def compare_own(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="keep everything here, and go on with it")
     parser.add_argument("--dialogues", type=int, default=150)
     parser.add_argument("--base-steps", type=int, default=200)
     parser.add_argument("--sft-steps", type=int, default=120)
@@ -345,7 +349,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        workspace = prepare(Path(folder), options.dialogues)
+        workspace = prepare(options.folder or Path(folder), options.dialogues)
         print(f"corpus and mixes: {time.monotonic() - begun:.0f} s")
         runs = train(workspace, options.base_steps, options.sft_steps)
         samples = {mode: read_samples(workspace, runs[mode].vocabulary, mode) for mode in MODES}
