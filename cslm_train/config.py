@@ -11,19 +11,46 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3's stretching of the slow rotary frequencies.
+
+    Source: transformers 4.57, `_compute_llama3_parameters`; arXiv 2407.21783.
+    """
+
+    factor: float
+    """How much longer the context is than the one first trained on."""
+    low_freq_factor: float
+    high_freq_factor: float
+    original_length: int
+    """The context first trained on, in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The LLaMA architecture to train from scratch. The vocabulary's size comes from the mix."""
+    """The architecture. The vocabulary's size comes from the mix.
+
+    With `base`, its config.json fills in everything but `max_seq_len`, `dropout` and the new rows.
+    """
 
     base: str = ""
-    """Weights to start from, `hf:DIRECTORY`; empty: from scratch. Not supported yet."""
+    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch."""
+    new_rows: Literal["mean", "subword", "kmeans"] = "mean"
+    """How rows of controls and units begin in a base model: at the mean of its rows; at the mean
+    of the rows that spell their name; or spread around the mean as the units' centroids lie."""
+    new_rows_noise: float = 0.1
+    """How far they lie from there, over the standard deviation of the base model's rows."""
+    kind: Literal["llama", "qwen2", "qwen3"] = "llama"
+    """Under whose name the model is exported."""
     model_dim: int = 256
     """Width of the residual stream."""
     num_layers: int = 4
     """Decoder layers."""
     num_heads: int = 4
-    """Query heads; divides `model_dim`."""
+    """Query heads; divides `model_dim` unless `head_dim` is given."""
     num_kv_heads: int = 2
     """Key and value heads; divides `num_heads`."""
+    head_dim: int | None = None
+    """Width of a head; None: `model_dim` over `num_heads`."""
     ffn_inner_dim: int = 704
     """Inner width of the gated feed-forward network."""
     max_seq_len: int = 2048
@@ -32,16 +59,30 @@ class ModelConfig:
     """Probability of dropping an output of a sub-layer."""
     tied_embeddings: bool = True
     """One matrix for the embedding and the output projection."""
+    qkv_bias: bool = False
+    """Biases on the projections to queries, keys and values (Qwen 2)."""
+    qk_norm: bool = False
+    """RMSNorm over each head's queries and keys (Qwen 3)."""
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies."""
+    rope_scaling: RopeScaling | None = None
+    """None: the frequencies as they are."""
     rms_norm_eps: float = 1e-5
     """Added to the variance in RMSNorm."""
 
+    @property
+    def head_width(self) -> int:
+        """Width of a head."""
+        return self.head_dim or self.model_dim // self.num_heads
+
     def num_parameters(self, vocab_size: int) -> int:
         """Weights of the model with a vocabulary of that size."""
-        width, inner = self.model_dim, self.ffn_inner_dim
-        keys_and_values = 2 * width * (width // self.num_heads) * self.num_kv_heads
-        layer = 2 * width * width + keys_and_values + 3 * width * inner + 2 * width
+        width, inner, head = self.model_dim, self.ffn_inner_dim, self.head_width
+        projected = (self.num_heads + 2 * self.num_kv_heads) * head
+        attention = width * projected + width * self.num_heads * head
+        attention += projected if self.qkv_bias else 0
+        attention += 2 * head if self.qk_norm else 0
+        layer = attention + 3 * width * inner + 2 * width
         embeddings = vocab_size * width * (1 if self.tied_embeddings else 2)
         return embeddings + self.num_layers * layer + width
 
@@ -58,10 +99,56 @@ class DataConfig:
     """Steps read and encoded ahead, in the background."""
 
 
+LoraTarget = Literal[
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "output_proj",
+    "gate_proj",
+    "inner_proj",
+    "self_attn",
+    "ffn",
+    "self_attn.output_proj",
+    "ffn.output_proj",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters beside frozen weights. A checkpoint holds both, so it can be read alone."""
+
+    rank: int = 0
+    """Inner width of an adapter; 0: no adapters, every weight is trained."""
+    alpha: float = 16.0
+    """What adapters add is multiplied by `alpha / rank`."""
+    dropout: float = 0.0
+    """Probability of dropping an input of an adapter."""
+    targets: tuple[LoraTarget, ...] = ("self_attn", "ffn")
+    """Projections that get one: by name in attention and feed-forward alike (`output_proj` is in
+    both), by place and name (`ffn.output_proj`), or all of a place (`ffn`)."""
+    train_embeddings: Literal["none", "new_rows", "all"] = "new_rows"
+    """Which rows of embedding and output projection train with the adapters: without those of
+    controls and units, `new_rows`, no speech is learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """What stays as it is, and for how long. Rows are those of embedding and output projection."""
+
+    new_rows_only_steps: int | None = 0
+    """So many first steps train only the rows of controls and units, and cost what any step does;
+    None: all steps, which then save the gradients of the rest."""
+    old_rows: bool = False
+    """Never train the rows of the text vocabulary."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW."""
+    """AdamW, or Adafactor."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
+    for each weight; of the fields below it has `lr` and those of weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9
@@ -72,6 +159,9 @@ class OptimizerConfig:
     """Added to the denominator."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    decayed: Literal["all", "matrices", "projections"] = "matrices"
+    """What decays. `matrices`: all weights but norms and biases, the usual; `projections`: also not
+    embedding and output rows. What is frozen does not decay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +169,14 @@ class LRSchedulerConfig:
     """The learning rate over the run: warm-up from 0, then as named."""
 
     name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps."""
+    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps. All
+    reach the final rate when the last step is done."""
     warmup_ratio: float = 0.03
     """Share of the steps that warm up."""
     decay_ratio: float = 0.1
     """Share of the steps that decay; `wsd` only."""
     final_lr_ratio: float = 0.1
-    """Last learning rate over the highest; of no effect for `constant`."""
+    """Final learning rate over the highest; of no effect for `constant`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +205,12 @@ class ValidationConfig:
 
     every_n_steps: int = 50
     """A multiple of `metrics.every_n_steps`."""
+    text_mix: str = ""
+    """Mix of the same vocabulary on whose written instructions the model is measured as well, to
+    see what it forgets when its own mix has none; empty: none."""
+    max_forgetting: float | None = None
+    """Warn when the perplexity of written instructions is more than so many times that before the
+    first step, e.g. 1.2; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +226,35 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Steps that change nothing, because what they would teach is not sound."""
+
+    on: bool = True
+    """Skip a step whose loss or gradient is not finite, and record its samples."""
+    max_skipped_steps: int = 10
+    """So many in a row are skipped; one more ends the run with an error."""
+    spike_factor: float = 0.0
+    """Skip a step, too, whose gradient's norm is above so many times the median of those before;
+    0: none."""
+    spike_window: int = 100
+    """Good steps that the median is taken of; none is a spike before there are as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricsConfig:
-    """What is recorded in the run's folder."""
+    """What is recorded in the run's folder, and elsewhere."""
 
     every_n_steps: int = 1
     """Steps that make a row of metrics/train.jsonl."""
     tensorboard: bool = True
     """Also write TensorBoard files."""
+    wandb_project: str = ""
+    """Also record to this project of Weights & Biases; empty: not. Needs the extra `[wandb]`."""
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline`: into the run's folder, for `wandb sync`."""
+    peak_tflops: float | None = None
+    """Highest TFLOP/s of one device, for the utilisation `mfu`; None: that of the GPU by its name,
+    and no `mfu` where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +263,12 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -67,11 +67,6 @@ def from_dict(tree: Any, where: str) -> TrainConfig:
 def check_config(config: TrainConfig, where: str = "configuration") -> None:
     """Raise UsageError for a field that cannot be, alone or beside another."""
     model, trainer, schedule = config.model, config.trainer, config.lr_scheduler
-    if model.base:
-        raise UsageError(
-            f"{where}: model.base: {model.base}: starting from a Hugging Face model is not "
-            "supported yet; leave model.base empty to train from scratch"
-        )
     for name in _POSITIVE:
         value = _get(config, name)
         if value is not None and value <= 0:
@@ -79,10 +74,22 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
     metrics, validation = config.metrics.every_n_steps, config.validation.every_n_steps
     checkpoint = config.checkpoint.every_n_steps
     best = config.checkpoint.keep_best > 0
+    lora, freeze = config.lora, config.freeze
+    rows_train = lora.rank == 0 or lora.train_embeddings != "none"
     rules = {
-        "model.model_dim: an even multiple of model.num_heads": (
-            model.model_dim % (2 * model.num_heads) == 0
+        "lora.rank: at least 0": lora.rank >= 0,
+        "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
+        "lora.targets: one or more projections": len(lora.targets) > 0,
+        "freeze.new_rows_only_steps: at least 0": (freeze.new_rows_only_steps or 0) >= 0,
+        "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
+            rows_train or freeze.new_rows_only_steps == 0
         ),
+        "optimizer.weight_decay: at least 0": config.optimizer.weight_decay >= 0,
+        "model.model_dim: an even multiple of model.num_heads, where model.head_dim is not given": (
+            model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
+        ),
+        "model.head_dim: even": model.head_width % 2 == 0,
+        "model.new_rows_noise: 0 or more": model.new_rows_noise >= 0,
         "model.num_kv_heads: a divisor of model.num_heads": (
             model.num_heads % model.num_kv_heads == 0
         ),
@@ -101,6 +108,11 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
         ),
+        "guard.spike_factor: 0, or above 1": (
+            config.guard.spike_factor == 0 or config.guard.spike_factor > 1
+        ),
+        "guard.max_skipped_steps: at least 0": config.guard.max_skipped_steps >= 0,
+        "validation.max_forgetting: at least 1": (config.validation.max_forgetting or 1) >= 1,
         "validation.every_n_steps: a multiple of metrics.every_n_steps": validation % metrics == 0,
         "checkpoint.every_n_steps: a multiple of metrics.every_n_steps": checkpoint % metrics == 0,
         "checkpoint.every_n_steps: a multiple of validation.every_n_steps, or "
@@ -117,11 +129,13 @@ _POSITIVE = (
     "model.num_layers",
     "model.num_heads",
     "model.num_kv_heads",
+    "model.head_dim",
     "model.ffn_inner_dim",
     "model.max_seq_len",
     "data.pack_length",
     "data.window",
     "data.prefetch",
+    "lora.alpha",
     "optimizer.lr",
     "trainer.num_steps",
     "trainer.num_epochs",
@@ -131,7 +145,9 @@ _POSITIVE = (
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",
+    "guard.spike_window",
     "metrics.every_n_steps",
+    "metrics.peak_tflops",
 )
 
 
