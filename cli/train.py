@@ -221,13 +221,15 @@ def generate(
         seed=seed,
         prompts=own,
     )
-    from cslm_train.generate import answer
+    from cslm_train.generate import SPOKEN, answer
     from cslm_train.generating.chunks import Chunk
     from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     loaded = load_run(run_dir, step=step, device=device)
+    spoken = question.task in SPOKEN
+    unit_s = seconds_per_unit(where, info, question.answer_language) if spoken else None
     events = answer(
         loaded,
         question,
@@ -235,7 +237,7 @@ def generate(
         max_tokens=max_tokens,
         free=free,
         piece_units=piece_units,
-        seconds_per_unit=seconds_per_unit(where, info, question.answer_language),
+        seconds_per_unit=unit_s,
     )
     for event in events:
         if json:
