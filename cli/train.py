@@ -36,6 +36,13 @@ class AnswerForm(StrEnum):
     TEXT = "text"
 
 
+class PrecisionName(StrEnum):
+    """How weights are held."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 StageOption = Annotated[StageName | None, typer.Option(help="Stage.", show_default=False)]
 RunOption = Annotated[
     str | None,
@@ -51,6 +58,10 @@ CheckpointOption = Annotated[
     typer.Option(help="Which checkpoint: last, best (the lowest validation loss) or its step."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")]
+PrecisionOption = Annotated[
+    PrecisionName,
+    typer.Option("--precision", help="Of the weights: fp32, or bf16, half the size, for a GPU."),
+]
 TemperatureOption = Annotated[
     float, typer.Option(min=0.0, help="0: always the likeliest token; 1: as the model says.")
 ]
@@ -186,6 +197,7 @@ def generate(
     stage: StageOption = None,
     checkpoint: CheckpointOption = "last",
     device: DeviceOption = "cpu",
+    precision: PrecisionOption = PrecisionName.FP32,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line for each chunk, as it comes.")
     ] = False,
@@ -272,6 +284,7 @@ def evaluate(
     free: FreeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Answers decoded together.")] = 32,
     device: DeviceOption = "cpu",
+    precision: PrecisionOption = PrecisionName.FP32,
     json: JsonOption = False,
 ) -> None:
     """Measure loss, error rates, translation and the form of answers on a held-out split."""

@@ -92,6 +92,22 @@ def test_base_models_of_every_kind_are_decoded_as_by_their_forward_pass(
     assert [list(answer.ids) for answer in decode_batch(other, prompts)] == expected
 
 
+def test_weights_may_be_held_in_bf16(tmp_path: Path, tokenizer_folder: Path) -> None:
+    folder = make_run(tmp_path / "run", tokenizer_folder)
+    exact, half = load_run(folder), load_run(folder, precision="bf16")
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    ids_BS = torch.arange(20)[None]
+    logits = [
+        ReadSequences(run.model, num_sequences=1, capacity=20).read(ids_BS).float()
+        for run in (exact, half)
+    ]
+    # bf16 holds 8 bits: two digits and a half, here through two layers.
+    assert (logits[0] - logits[1]).abs().max() < 0.1 * logits[0].abs().max()
+    assert logits[0].tolist() != logits[1].tolist()
+    (prompt,) = make_prompts(half, 1)
+    assert len(list(stream(half, prompt, sampling=Sampling(temperature=1.0, top_p=0.7)))) == 24
+
+
 def test_the_cache_reads_stretches_of_any_length_as_the_forward_pass_does(run: LoadedRun) -> None:
     ids_BS = torch.from_numpy(keyed_rng(1, "ids").integers(0, run.vocabulary.size, (3, 12)))
     logits_BSV = run.model(ids_BS, BatchLayout.of(ids_BS))
