@@ -167,7 +167,7 @@ def test_draws_have_the_probabilities_of_the_softmax_and_top_p_cuts_the_tail() -
     rng = [keyed_rng(0, "draws")]
 
     def share(sampling: Sampling, count: int = 4000) -> list[float]:
-        drawn = [int(choose(logits, sampling, rng)[0]) for _ in range(count)]
+        drawn = [choose(logits, sampling, rng)[1][0] for _ in range(count)]
         return [drawn.count(token) / count for token in range(4)]
 
     # Four standard deviations of a share of 4000 draws are at most 0.032.
@@ -205,9 +205,11 @@ def test_a_nucleus_is_drawn_from_alike_wherever_it_ends(top_p: float, spread: fl
     logits[10:20, 5:] = -np.inf  # what a grammar forbids
     sampling = Sampling(temperature=0.9, top_p=top_p)
     keys = [f"row{row}" for row in range(len(logits))]
-    drawn = choose(torch.from_numpy(logits), sampling, [keyed_rng(3, key) for key in keys])
+    rngs = [keyed_rng(3, key) for key in keys]
+    on_device, drawn = choose(torch.from_numpy(logits), sampling, rngs)
+    assert on_device.tolist() == drawn
     uniform = [keyed_rng(3, key).random() for key in keys]
-    assert drawn.tolist() == [
+    assert drawn == [
         draw_by_the_book(row, sampling, number) for row, number in zip(logits, uniform, strict=True)
     ]
 
