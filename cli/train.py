@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import answers, shell, tables, train_average, train_tables
+from cslm_cli import answers, shell, tables, train_average, train_export, train_tables
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
 
-app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
+app = shell.make_app("Train on mixes in both alignment stages; generate, evaluate, export.")
 
 
 class TaskName(StrEnum):
@@ -335,6 +335,7 @@ def _short(value: float | None) -> str:
 
 
 train_average.register(app)
+train_export.register(app)
 
 
 def main() -> None:
