@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cslm_cli import shell, tables
+from cslm_cli import shell, tables, train_plan
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -363,6 +363,9 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
+
+
+train_plan.register(app)
 
 
 def main() -> None:
