@@ -58,10 +58,56 @@ class DataConfig:
     """Steps read and encoded ahead, in the background."""
 
 
+LoraTarget = Literal[
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "output_proj",
+    "gate_proj",
+    "inner_proj",
+    "self_attn",
+    "ffn",
+    "self_attn.output_proj",
+    "ffn.output_proj",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters beside frozen weights. A checkpoint holds both, so it can be read alone."""
+
+    rank: int = 0
+    """Inner width of an adapter; 0: no adapters, every weight is trained."""
+    alpha: float = 16.0
+    """What adapters add is multiplied by `alpha / rank`."""
+    dropout: float = 0.0
+    """Probability of dropping an input of an adapter."""
+    targets: tuple[LoraTarget, ...] = ("self_attn", "ffn")
+    """Projections that get one: by name in attention and feed-forward alike (`output_proj` is in
+    both), by place and name (`ffn.output_proj`), or all of a place (`ffn`)."""
+    train_embeddings: Literal["none", "new_rows", "all"] = "new_rows"
+    """Which rows of embedding and output projection train with the adapters: without those of
+    controls and units, `new_rows`, no speech is learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """What stays as it is, and for how long. Rows are those of embedding and output projection."""
+
+    new_rows_only_steps: int = 0
+    """So many first steps train only the rows of controls and units; a step costs what it always
+    does, unless that is all of them."""
+    old_rows: bool = False
+    """Never train the rows of the text vocabulary."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW."""
+    """AdamW, or Adafactor."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
+    for each weight; of the fields below it has `lr` and those of weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9
@@ -72,6 +118,9 @@ class OptimizerConfig:
     """Added to the denominator."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    decayed: Literal["all", "matrices", "projections"] = "matrices"
+    """What decays. `matrices`: all weights but norms and biases, the usual; `projections`: also not
+    the embedding and output rows. A matrix with frozen rows never decays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +128,14 @@ class LRSchedulerConfig:
     """The learning rate over the run: warm-up from 0, then as named."""
 
     name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps."""
+    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps. All
+    reach the final rate when the last step is done."""
     warmup_ratio: float = 0.03
     """Share of the steps that warm up."""
     decay_ratio: float = 0.1
     """Share of the steps that decay; `wsd` only."""
     final_lr_ratio: float = 0.1
-    """Last learning rate over the highest; of no effect for `constant`."""
+    """Final learning rate over the highest; of no effect for `constant`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +194,8 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -79,7 +79,17 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
     metrics, validation = config.metrics.every_n_steps, config.validation.every_n_steps
     checkpoint = config.checkpoint.every_n_steps
     best = config.checkpoint.keep_best > 0
+    lora, freeze = config.lora, config.freeze
+    rows_train = lora.rank == 0 or lora.train_embeddings != "none"
     rules = {
+        "lora.rank: at least 0": lora.rank >= 0,
+        "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
+        "lora.targets: one or more projections": len(lora.targets) > 0,
+        "freeze.new_rows_only_steps: at least 0": freeze.new_rows_only_steps >= 0,
+        "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
+            rows_train or freeze.new_rows_only_steps == 0
+        ),
+        "optimizer.weight_decay: at least 0": config.optimizer.weight_decay >= 0,
         "model.model_dim: an even multiple of model.num_heads": (
             model.model_dim % (2 * model.num_heads) == 0
         ),
@@ -122,6 +132,7 @@ _POSITIVE = (
     "data.pack_length",
     "data.window",
     "data.prefetch",
+    "lora.alpha",
     "optimizer.lr",
     "trainer.num_steps",
     "trainer.num_epochs",

@@ -52,10 +52,12 @@ from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.models.family import create_model, start_fairseq2
 from cslm_train.models.loading import read_weights
+from cslm_train.models.lora import apply_lora
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.run_folder import checkpoint_steps
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
+from cslm_train.training.freezing import follow_schedule, freeze_for_good, holds_old_rows
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
 from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
 from cslm_train.training.optim import make_lr_scheduler, make_optimizer
@@ -174,6 +176,8 @@ def _make_model(prepared: Prepared, gangs: Gangs) -> Module:
     if prepared.base is not None:
         assert info.init_from is not None
         model.load_state_dict(read_weights(prepared.base, info.init_from.step))
+    apply_lora(model, info.config.lora)
+    freeze_for_good(model, info.config, num_steps=info.num_steps)
     if gangs.root.size > 1:
         return to_ddp(model, gangs)
     to_device(model, gangs.device)
@@ -187,9 +191,14 @@ def _make_trainer(
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
     model = _make_model(prepared, gangs)
-    optimizer = make_optimizer(model, config.optimizer)
-    scheduler = make_lr_scheduler(
-        optimizer, config.lr_scheduler, lr=config.optimizer.lr, num_steps=info.num_steps
+    optimizer = make_optimizer(model, config.optimizer, old_rows_stay=holds_old_rows(config))
+    scheduler = make_lr_scheduler(optimizer, config.lr_scheduler, num_steps=info.num_steps)
+    follow_schedule(
+        model,
+        optimizer,
+        config,
+        num_text=info.num_text,
+        steps_done=lambda: scheduler.last_epoch,
     )
     file_system = resolver.resolve(FileSystem)
     manager = StandardCheckpointManager(

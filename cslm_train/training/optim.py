@@ -2,53 +2,91 @@
 
 from __future__ import annotations
 
-from fairseq2.optim.lr_schedulers import (
-    CosineAnnealingLR,
-    LRScheduler,
-    PolynomialDecayLR,
-    TriStageLR,
-)
-from torch.nn import Module
-from torch.optim import AdamW, Optimizer
+import math
+
+from fairseq2.optim.lr_schedulers import LRScheduler
+from torch.nn import Module, Parameter
+from torch.optim import Adafactor, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from cslm_train.config import LRSchedulerConfig, OptimizerConfig
+from cslm_train.training.freezing import token_tables
 
 
-def make_optimizer(model: Module, config: OptimizerConfig) -> Optimizer:
-    """AdamW over every weight."""
+def make_optimizer(
+    model: Module, config: OptimizerConfig, *, old_rows_stay: bool = False
+) -> Optimizer:
+    """The optimizer by name, over every weight that trains. A model may be wrapped.
+
+    `old_rows_stay`: embedding and output projection have frozen rows, so they do not decay.
+    """
+    groups = _groups(model, config, old_rows_stay=old_rows_stay)
+    if config.name == "adafactor":
+        return Adafactor(groups, lr=config.lr)
     return AdamW(
-        model.parameters(),
+        groups,
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        weight_decay=config.weight_decay,
         fused=True,
     )
 
 
+def _groups(
+    model: Module, config: OptimizerConfig, *, old_rows_stay: bool
+) -> list[dict[str, object]]:
+    """Weights that decay and weights that do not; of an empty kind there is no group."""
+    tables = {id(parameter) for parameter in token_tables(model)}
+
+    def decays(parameter: Parameter) -> bool:
+        if id(parameter) in tables and (old_rows_stay or config.decayed == "projections"):
+            return False
+        return config.decayed == "all" or parameter.ndim > 1
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.weight_decay == 0:
+        return [{"params": trained, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = [
+        {"params": [p for p in trained if decays(p)], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if not decays(p)], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class OneRate(LambdaLR):
+    """A schedule of which all weights have the same rate: it names that one, not one a group."""
+
+    def get_last_lr(self) -> list[float]:
+        """The rate of the step that comes."""
+        return super().get_last_lr()[:1]
+
+
 def make_lr_scheduler(
-    optimizer: Optimizer, config: LRSchedulerConfig, *, lr: float, num_steps: int
+    optimizer: Optimizer, config: LRSchedulerConfig, *, num_steps: int
 ) -> LRScheduler:
-    """The schedule by name. The first step already learns: warm-up does not start at 0."""
-    warmup = min(round(config.warmup_ratio * num_steps), num_steps - 1)
-    first_lr, final_lr = lr / (warmup + 1), lr * config.final_lr_ratio
-    if config.name == "wsd":
-        decay = config.decay_ratio
-        return TriStageLR(
-            optimizer,
-            num_steps,
-            (config.warmup_ratio, 1 - config.warmup_ratio - decay, decay),
-            start_lr_scale=first_lr / lr,
-            final_lr_scale=config.final_lr_ratio,
-        )
-    if config.name == "cosine":
-        return CosineAnnealingLR(
-            optimizer, num_steps - warmup, warmup, start_lr=first_lr, final_lr=final_lr
-        )
-    return PolynomialDecayLR(
-        optimizer,
-        num_steps,
-        warmup,
-        start_lr=first_lr,
-        final_lr=final_lr if config.name == "linear" else lr,
+    """The schedule by name, over the rate that the optimizer was made with."""
+    return OneRate(  # type: ignore[return-value] # fairseq2 names a base class of torch's past
+        optimizer, lambda step: rate_factor(step, config, num_steps=num_steps)
     )
+
+
+def rate_factor(step: int, config: LRSchedulerConfig, *, num_steps: int) -> float:
+    """Learning rate over the highest, `step` steps into the run.
+
+    The rate rises in equal parts and the first step already learns: of W steps that warm up, step
+    0 has 1 part of W + 1. The final rate is that after the last step.
+    """
+    warmup = min(round(config.warmup_ratio * num_steps), num_steps - 1)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    final = config.final_lr_ratio
+    done = min(1.0, (step - warmup) / (num_steps - warmup))
+    if config.name == "cosine":
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+    if config.name == "linear":
+        return final + (1 - final) * (1 - done)
+    if config.name == "wsd":
+        decay = min(round(config.decay_ratio * num_steps), num_steps - warmup)
+        into_decay = step - (num_steps - decay)
+        return 1.0 if into_decay <= 0 else final ** min(1.0, into_decay / decay)
+    return 1.0
