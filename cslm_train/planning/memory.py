@@ -43,6 +43,8 @@ class Placement:
     pack_length: int
     trained_share: float
     """Of the positions, those whose logits are computed; 1 is the worst case."""
+    factored: bool = False
+    """The optimizer is Adafactor."""
     average: bool = False
     """A moving average of the weights is kept."""
 
@@ -98,7 +100,7 @@ def memory_of(
         "bf16_weights": 2 * matrices if arithmetic == "autocast" else 0,
         "gradients": _FP32 * trained // shards,
         "buckets": _FP32 * trained if replicated else 0,
-        "optimizer": _ADAM_MOMENTS * _FP32 * trained // shards,
+        "optimizer": optimizer_bytes(parameters, factored=placement.factored) // shards,
         "average": _FP32 * trained // shards if placement.average else 0,
         "gathered": _gathered(model, parameters, arithmetic) if shards > 1 else 0,
         # A layer's activations that are computed again are there when the logits are gone.
@@ -107,6 +109,12 @@ def memory_of(
         "reserve": RESERVE_BYTES,
     }
     return Memory(**parts, total=sum(parts.values()))
+
+
+def optimizer_bytes(parameters: Parameters, *, factored: bool) -> int:
+    """State of the optimizer: two moments of each trained weight, or Adafactor's rows and columns."""
+    numbers = parameters.factored_state if factored else _ADAM_MOMENTS * parameters.trainable
+    return _FP32 * numbers
 
 
 def logit_bytes(vocab_size: int, num_trained: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from fairseq2.optim.lr_schedulers import LRScheduler
 from torch.nn import Module, Parameter
 from torch.optim import Adafactor, AdamW, Optimizer
@@ -11,6 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cslm_train.config import LRSchedulerConfig, OptimizerConfig
 from cslm_train.training.freezing import token_tables
+from cslm_train.training.rates import rate_factor
 
 
 def make_optimizer(
@@ -68,25 +67,3 @@ def make_lr_scheduler(
     return OneRate(  # type: ignore[return-value] # fairseq2 names a base class of torch's past
         optimizer, lambda step: rate_factor(step, config, num_steps=num_steps)
     )
-
-
-def rate_factor(step: int, config: LRSchedulerConfig, *, num_steps: int) -> float:
-    """Learning rate over the highest, `step` steps into the run.
-
-    The rate rises in equal parts and the first step already learns: of W steps that warm up, step
-    0 has 1 part of W + 1. The final rate is that after the last step.
-    """
-    warmup = min(round(config.warmup_ratio * num_steps), num_steps - 1)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    final = config.final_lr_ratio
-    done = min(1.0, (step - warmup) / (num_steps - warmup))
-    if config.name == "cosine":
-        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
-    if config.name == "linear":
-        return final + (1 - final) * (1 - done)
-    if config.name == "wsd":
-        decay = min(round(config.decay_ratio * num_steps), num_steps - warmup)
-        into_decay = step - (num_steps - decay)
-        return 1.0 if into_decay <= 0 else final ** min(1.0, into_decay / decay)
-    return 1.0
