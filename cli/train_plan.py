@@ -43,8 +43,8 @@ def plan(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Architecture of a public model by name, e.g. llama-3.1-8b: no file of it is "
-            "needed."
+            help="Architecture of a public model by name, e.g. llama-3.1-8b, or of a config.json: "
+            "no weights are needed."
         ),
     ] = None,
     num_units: Annotated[
@@ -141,6 +141,7 @@ def _print(planned: RunPlan) -> None:
                 "packs a step",
                 f"{steps.packs_per_step} = {planned.num_gpus} GPUs × {steps.packs_per_gpu}",
             ),
+            ("samples a step", _count(steps.samples_per_step)),
             ("tokens a step", _count(steps.tokens_per_step)),
             ("steps", f"{_count(steps.num_steps)}, {_count(steps.warmup_steps)} of them warm up"),
             ("epochs", f"{steps.num_epochs:.3g}"),
@@ -168,19 +169,33 @@ def _print(planned: RunPlan) -> None:
         ],
     )
     tables.print_table(
-        ["how", "GiB of a GPU", f"fits into {of}", "with --set"],
-        [(w.name, _gib(w.total), "yes" if w.fits else "no", w.settings) for w in planned.ways],
+        ["how", "GiB of a GPU", f"fits into {of}", "--set"],
+        [
+            (
+                way.name,
+                _gib(way.total),
+                "yes" if way.fits else "no",
+                "as configured" if way.configured else way.settings,
+            )
+            for way in planned.ways
+        ],
         title=f"{planned.stage}: {'it fits' if planned.fits else 'IT DOES NOT FIT'} as configured",
     )
     cost, disk = planned.cost, planned.disk
     tables.print_table(
         ["", f"{planned.stage}: time and disk"],
         [
-            ("GPUs", f"{planned.num_gpus} × {planned.gpu.name}, "
-             f"{planned.gpu.peak_flops / 1e12:,.4g} TFLOP/s each at most"),
+            (
+                "GPUs",
+                f"{planned.num_gpus} × {planned.gpu.name}, "
+                f"{planned.gpu.peak_flops / 1e12:,.4g} TFLOP/s each at most",
+            ),
             ("FLOPs of a token", f"{cost.flops_per_token:.3g}"),
             ("FLOPs of the run", f"{cost.total_flops:.3g}"),
-            ("tokens a second", f"{_count(round(cost.tokens_per_second))} at an MFU of {cost.mfu:g}"),
+            (
+                "tokens a second",
+                f"{_count(round(cost.tokens_per_second))} at an MFU of {cost.mfu:g}",
+            ),
             ("hours", f"{cost.hours:,.3g}"),
             ("GPU-hours", f"{cost.gpu_hours:,.4g}"),
             ("a checkpoint", f"{_gib(disk.checkpoint_bytes)} GiB"),

@@ -2,10 +2,10 @@
 
 That moment is the begin of a backward pass with the gradients of the pack before it still there:
 every part is counted as if it were there at once, so a real run needs a little less. Activations
-are those that this package's model keeps for the backward pass; the tests count what autograd saves.
+are those that our model keeps for the backward pass; the tests count what autograd saves.
 """
 
-# S positions of a pack, K trained of them, V vocabulary, M model dimension, F feed-forward dimension
+# K trained positions, V vocabulary
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def memory_of(
 
 
 def optimizer_bytes(parameters: Parameters, *, factored: bool) -> int:
-    """State of the optimizer: two moments of each trained weight, or Adafactor's rows and columns."""
+    """State of the optimizer: two moments of each weight, or Adafactor's rows and columns."""
     numbers = parameters.factored_state if factored else _ADAM_MOMENTS * parameters.trainable
     return _FP32 * numbers
 

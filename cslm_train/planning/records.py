@@ -23,7 +23,7 @@ class Request:
     sample_tokens: int = 512
     """How long samples are, where no mix says it."""
     shape: str | None = None
-    """A public model by name, instead of `model.base` or a model from scratch."""
+    """A public model by name, or a config.json, instead of `model.base` or a model from scratch."""
     num_units: int | None = None
     """Units of the speech tokenizer; None: the mix's, or as many as the paper has."""
     num_gpus: int = 1
@@ -56,6 +56,7 @@ class Steps:
     packs_per_step: int
     packs_per_gpu: int
     """Of a step, one after the other on each GPU."""
+    samples_per_step: int
     tokens_per_step: int
     num_tokens: int
     """Read in the whole run."""
@@ -69,10 +70,12 @@ class Way:
 
     name: str
     settings: str
-    """The `--set` that make it; empty: as configured."""
+    """What to `--set` to have it, beside the configuration."""
     total: int
     """Bytes of one GPU."""
     fits: bool
+    configured: bool
+    """It is what the configuration says."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Name of a public model → its architecture, to plan with before its weights are on disk.
+"""Name of a public model, or a config.json → an architecture, before its weights are on disk.
 
 Source: `config.json` of each model on the Hugging Face hub. Instruct models have the same shape.
 The numbers of parameters are those their model cards round; the tests hold the arithmetic to them.
@@ -6,10 +6,12 @@ The numbers of parameters are those their model cards round; the tests hold the 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from cslm_data.errors import UsageError
 from cslm_train.config import ModelConfig
+from cslm_train.models.hugging_face import read_architecture, read_config_json
 
 
 class Shape(NamedTuple):
@@ -31,6 +33,7 @@ def _llama(
         num_heads=heads,
         num_kv_heads=8,
         head_dim=head_dim,
+        max_seq_len=131_072,
         ffn_inner_dim=inner,
         tied_embeddings=tied,
         rope_theta=500_000.0,
@@ -48,6 +51,7 @@ def _qwen2(
         num_heads=heads,
         num_kv_heads=kv_heads,
         ffn_inner_dim=inner,
+        max_seq_len=32_768,
         tied_embeddings=tied,
         qkv_bias=True,
         rope_theta=1_000_000.0,
@@ -64,6 +68,7 @@ def _qwen3(width: int, layers: int, heads: int, inner: int, *, tied: bool) -> Mo
         num_kv_heads=8,
         head_dim=128,
         ffn_inner_dim=inner,
+        max_seq_len=40_960,
         tied_embeddings=tied,
         qk_norm=True,
         rope_theta=1_000_000.0,
@@ -83,26 +88,33 @@ SHAPES: dict[str, Shape] = {
     "llama-3.2-3b": Shape(
         128_256, _llama(3072, 28, 24, 8192, tied=True, head_dim=128), "meta-llama/Llama-3.2-3B"
     ),
-    "qwen2.5-0.5b": Shape(
-        151_936, _qwen2(896, 24, 14, 2, 4864, tied=True), "Qwen/Qwen2.5-0.5B"
-    ),
-    "qwen2.5-1.5b": Shape(
-        151_936, _qwen2(1536, 28, 12, 2, 8960, tied=True), "Qwen/Qwen2.5-1.5B"
-    ),
-    "qwen2.5-7b": Shape(
-        152_064, _qwen2(3584, 28, 28, 4, 18_944, tied=False), "Qwen/Qwen2.5-7B"
-    ),
+    "qwen2.5-0.5b": Shape(151_936, _qwen2(896, 24, 14, 2, 4864, tied=True), "Qwen/Qwen2.5-0.5B"),
+    "qwen2.5-1.5b": Shape(151_936, _qwen2(1536, 28, 12, 2, 8960, tied=True), "Qwen/Qwen2.5-1.5B"),
+    "qwen2.5-7b": Shape(152_064, _qwen2(3584, 28, 28, 4, 18_944, tied=False), "Qwen/Qwen2.5-7B"),
     "qwen3-0.6b": Shape(151_936, _qwen3(1024, 28, 16, 3072, tied=True), "Qwen/Qwen3-0.6B"),
     "qwen3-8b": Shape(151_936, _qwen3(4096, 36, 32, 12_288, tied=False), "Qwen/Qwen3-8B"),
 }
 
 
 def shape_of(name: str) -> Shape:
-    """A shape by its name, in any case. Raises UsageError that lists the names."""
-    try:
-        return SHAPES[name.lower().rsplit("/", 1)[-1].removesuffix("-instruct")]
-    except KeyError:
+    """A shape by its name, in any case, or of a config.json or the folder that holds one.
+
+    Raises UsageError that lists the names, or for a model that cannot be trained here.
+    """
+    key = name.lower().rsplit("/", 1)[-1].removesuffix("-instruct")
+    path = Path(name).expanduser()
+    if path.is_file() or path.is_dir():
+        return read_shape(path if path.is_dir() else path.parent)
+    if key not in SHAPES:
         raise UsageError(
-            f"--shape {name}: no such shape; there are {', '.join(SHAPES)}; or give the folder of "
-            "a Hugging Face model, or its config.json, with --set model.base=FOLDER"
-        ) from None
+            f"--shape {name}: no such shape, and no config.json there; there are "
+            f"{', '.join(SHAPES)}"
+        )
+    return SHAPES[key]
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape in a folder's config.json; its weights need not be there."""
+    config = read_config_json(folder)
+    where = folder / "config.json"
+    return Shape(int(config["vocab_size"]), read_architecture(config, str(where)), str(where))

@@ -1,6 +1,6 @@
 """One training → other ways to place it on the same GPUs, with what each needs of one of them.
 
-What to change when a run does not fit, from what costs the least speed to what changes the training.
+What to change when a run does not fit: first what costs speed, then what changes the training.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class _Choice:
 def ways_of(
     architecture: Architecture, placement: Placement, lora: LoraConfig, *, memory_bytes: int
 ) -> Iterator[Way]:
-    """Every way: DDP or FSDP, activations kept or computed again, all weights or adapters alone,
-    packs as long as they are or half."""
+    """DDP or FSDP, activations kept or computed again, all weights or adapters alone; half packs.
+
+    The way that is configured is among them; the settings of each are those that differ from it.
+    """
     for choice in _choices(placement, lora):
         parameters = count_parameters(
             architecture.model,
@@ -41,53 +43,47 @@ def ways_of(
         ).total
         yield Way(
             name=choice.name,
-            settings=" ".join(f"--set {setting}" for setting in choice.settings),
+            settings=" ".join(choice.settings),
             total=total,
             fits=total <= memory_bytes,
             configured=choice.placement == placement and choice.lora == lora,
         )
 
 
-def _choices(placement: Placement, lora: LoraConfig) -> Iterator[_Choice]:
-    several = placement.world_size > 1
-    sharded = placement.shards if placement.shards > 1 else placement.world_size
-    adapted = lora if lora.rank else replace(lora, rank=_LORA_RANK)
-    half = placement.pack_length // 2
-    for rank_settings, chosen_lora in (
-        ((), lora),
-        *(() if lora.rank else (((f"lora.rank={_LORA_RANK}",), adapted),)),
-    ):
+def _choices(now: Placement, lora: LoraConfig) -> Iterator[_Choice]:
+    sharded = now.shards if now.shards > 1 else now.world_size
+    again = now.recompute_every or 1
+    adapted = [lora] if lora.rank else [lora, replace(lora, rank=_LORA_RANK)]
+    for chosen in adapted:
         for shards in dict.fromkeys((1, sharded)):
-            for every in (0, placement.recompute_every or 1):
-                yield _Choice(
-                    name=_name(several, shards, every, chosen_lora.rank, placement.pack_length),
-                    settings=(
-                        *((f"parallel.data_parallel={_kind(shards)}",) if several else ()),
-                        f"parallel.activation_checkpointing={'layer' if every else 'none'}",
-                        *rank_settings,
-                    ),
-                    placement=replace(placement, shards=shards, recompute_every=every),
-                    lora=chosen_lora,
-                )
-    if half >= 1:
-        yield _Choice(
-            name=_name(several, sharded, 1, lora.rank, half),
-            settings=(
-                *((f"parallel.data_parallel={_kind(sharded)}",) if several else ()),
-                "parallel.activation_checkpointing=layer",
-                f"data.pack_length={half}",
-            ),
-            placement=replace(placement, shards=sharded, recompute_every=1, pack_length=half),
-            lora=lora,
+            for every in (0, again):
+                yield _choice(now, lora, replace(now, shards=shards, recompute_every=every), chosen)
+    if now.pack_length > 1:
+        small = replace(
+            now, shards=sharded, recompute_every=again, pack_length=now.pack_length // 2
         )
+        yield _choice(now, lora, small, lora)
 
 
-def _kind(shards: int) -> str:
-    return "fsdp" if shards > 1 else "ddp"
-
-
-def _name(several: bool, shards: int, every: int, rank: int, pack_length: int) -> str:
-    parts = [f"FSDP over {shards}" if shards > 1 else "DDP" if several else "one GPU"]
-    parts += ["activation checkpointing"] if every else []
-    parts += [f"LoRA of rank {rank}"] if rank else []
-    return ", ".join([*parts, f"packs of {pack_length}"])
+def _choice(
+    now: Placement, lora_now: LoraConfig, placement: Placement, lora: LoraConfig
+) -> _Choice:
+    kind = "fsdp" if placement.shards > 1 else "ddp"
+    alone = placement.world_size == 1
+    every = placement.recompute_every
+    parts = ["one GPU" if alone else f"FSDP over {placement.shards}" if kind == "fsdp" else "DDP"]
+    settings = []
+    if placement.shards != now.shards:
+        settings.append(f"parallel.data_parallel={kind}")
+    if every:
+        parts.append("activation checkpointing")
+    if every != now.recompute_every:
+        settings.append(f"parallel.activation_checkpointing={'layer' if every else 'none'}")
+    if lora.rank:
+        parts.append(f"LoRA of rank {lora.rank}")
+    if lora != lora_now:
+        settings.append(f"lora.rank={lora.rank}")
+    if placement.pack_length != now.pack_length:
+        parts.append(f"packs of {placement.pack_length}")
+        settings.append(f"data.pack_length={placement.pack_length}")
+    return _Choice(name=", ".join(parts), settings=tuple(settings), placement=placement, lora=lora)
