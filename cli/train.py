@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cslm_cli import shell, tables, train_plan
+from cslm_cli import shell, tables, train_average, train_plan
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -365,6 +365,7 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+train_average.register(app)
 train_plan.register(app)
 
 

@@ -84,6 +84,35 @@ def test_old_logits_are_those_of_transformers(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_training_moves_the_weights_as_transformers_does(
+    tmp_path: Path, vocabulary: JointVocabulary, variant: str
+) -> None:
+    """Two documents packed here, side by side there; the same optimizer for both."""
+    reference = save_base(tmp_path, variant, vocab_size=vocabulary.size)
+    base = read_base(tmp_path)
+    model = create_model(base.architecture, vocabulary)
+    model.load_state_dict(read_base_weights(base))
+    ids = text_ids(vocabulary)
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, reference)]
+    inputs = ids[:, :-1].reshape(-1)
+    layout = BatchLayout.of(inputs, [ids.size(1) - 1] * len(ids), packed=True)
+    losses = []
+    for _ in range(4):
+        ours = torch.nn.functional.cross_entropy(model.train()(inputs, layout), ids[:, 1:].ravel())
+        theirs = reference.train()(ids, labels=ids).loss
+        for loss, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+        losses.append(float(ours.detach()))
+    assert losses[-1] < losses[0] - 0.1
+    with torch.inference_mode():
+        theirs = reference.eval()(ids).logits
+    torch.testing.assert_close(logits(model, ids), theirs, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_what_was_read_can_be_written_again(
     tmp_path: Path, vocabulary: JointVocabulary, variant: str
 ) -> None:
