@@ -26,7 +26,7 @@ from cslm_train.packing.stretches import accumulation_of
 from cslm_train.planning.devices import GPU
 from cslm_train.planning.memory import Placement, memory_of, optimizer_bytes
 from cslm_train.planning.parameters import Parameters, count_parameters
-from cslm_train.planning.reading import Reading, groups_of, read_mix, read_tokens
+from cslm_train.planning.reading import Reading, groups_of, read_mix, read_plan, read_tokens
 from cslm_train.planning.records import Architecture, Cost, Disk, Request, RunPlan, Steps
 from cslm_train.planning.shapes import Shape, read_shape, shape_of
 from cslm_train.planning.ways import ways_of
@@ -50,7 +50,7 @@ def plan_run(workspace: Workspace, config: TrainConfig, request: Request, gpu: G
             )
     architecture = _architecture(workspace, config, request, mix)
     model, vocab_size = architecture.model, architecture.vocab_size
-    reading = _reading(mix, request, config.data.pack_length)
+    reading = _reading(workspace, config, request, mix)
     steps = _steps(config, reading, request.num_gpus)
     parameters = count_parameters(
         model,
@@ -80,7 +80,7 @@ def plan_run(workspace: Workspace, config: TrainConfig, request: Request, gpu: G
         ways=tuple(ways_of(architecture, placement, config.lora, memory_bytes=gpu.memory_bytes)),
         cost=_cost(flops, steps.num_tokens, gpu, request),
         disk=_disk(config, parameters, placement),
-        notes=tuple(_notes(architecture, reading, request, mix)),
+        notes=tuple(_notes(architecture, reading, request, mix, config.data.too_long)),
     )
 
 
@@ -157,11 +157,18 @@ def _num_text(folder: Path) -> int | None:
 # --- steps 2 and 3 ----------------------------------------------------------------------------
 
 
-def _reading(mix: MixInfo | None, request: Request, pack_length: int) -> Reading:
+def _reading(
+    workspace: Workspace, config: TrainConfig, request: Request, mix: MixInfo | None
+) -> Reading:
     if mix is not None:
-        return read_mix(mix, pack_length=pack_length)
+        planned = read_plan(workspace.runs / request.stage, mix, config.data)
+        return planned or read_mix(mix, config.data)
     assert request.tokens is not None
-    return read_tokens(request.tokens, sample_tokens=request.sample_tokens, pack_length=pack_length)
+    return read_tokens(
+        request.tokens,
+        sample_tokens=request.sample_tokens,
+        pack_length=config.data.pack_length,
+    )
 
 
 def _steps(config: TrainConfig, reading: Reading, num_gpus: int) -> Steps:
@@ -244,12 +251,17 @@ def _disk(config: TrainConfig, parameters: Parameters, placement: Placement) -> 
 
 
 def _notes(
-    architecture: Architecture, reading: Reading, request: Request, mix: MixInfo | None
+    architecture: Architecture,
+    reading: Reading,
+    request: Request,
+    mix: MixInfo | None,
+    too_long: str,
 ) -> Iterator[str]:
     if reading.num_too_long:
+        done = {"skip": "left out", "cut": "cut at its end", "split": "split over several"}
         yield (
-            f"{reading.num_too_long} samples are longer than a pack and in none; raise "
-            "data.pack_length, or see data.over_long"
+            f"{reading.num_too_long} samples are longer than a pack and {done[too_long]}: "
+            "data.too_long says which, data.pack_length how long a pack is"
         )
     if mix is not None and architecture.base_vocab_size is not None:
         yield (

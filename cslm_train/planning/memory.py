@@ -45,8 +45,6 @@ class Placement:
     """Of the positions, those whose logits are computed; 1 is the worst case."""
     factored: bool = False
     """The optimizer is Adafactor."""
-    average: bool = False
-    """A moving average of the weights is kept."""
 
     @property
     def arithmetic(self) -> Arithmetic:
@@ -68,7 +66,6 @@ class Memory:
     buckets: int
     """Gradients on their way between the processes: DDP's buckets."""
     optimizer: int
-    average: int
     gathered: int
     """FSDP: layers, embedding and output projection made whole, and their whole gradients."""
     activations: int
@@ -101,7 +98,6 @@ def memory_of(
         "gradients": _FP32 * trained // shards,
         "buckets": _FP32 * trained if replicated else 0,
         "optimizer": optimizer_bytes(parameters, factored=placement.factored) // shards,
-        "average": _FP32 * trained // shards if placement.average else 0,
         "gathered": _gathered(model, parameters, arithmetic) if shards > 1 else 0,
         # A layer's activations that are computed again are there when the logits are gone.
         "activations": kept + (max(0, layer - logits) if every else 0),

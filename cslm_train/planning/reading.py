@@ -1,26 +1,32 @@
 """mixes/<name>, or a number of tokens → what a run reads: samples, positions, packs.
 
-Packs are those of the run's own plan where it is made already; else they follow from the lengths in
-mix.parquet, at a fill that is assumed and said.
+Packs are those of the run's own plan where it is made already; else the lengths in mix.parquet are
+assigned to packs as a run does it, or a fill is assumed, and said.
 """
 
-# N samples
+# N samples, or parts of them
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cslm_data.errors import CorruptArtefactError, NoDataError
 from cslm_data.shards import MixInfo
+from cslm_train.config import DataConfig
+from cslm_train.packing.assign import Integers, assign_packs
+from cslm_train.run_folder import RunInfo
 
 ASSUMED_FILL = 0.99
 """Share of a pack that tokens take, where no plan says it: what plans of real mixes reach."""
+_MOST_ASSIGNED = 1_000_000
+"""Samples that are assigned to packs while one waits: some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,36 +81,107 @@ def groups_of(mix: MixInfo) -> list[Group]:
         ) from None
 
 
-def read_mix(mix: MixInfo, *, pack_length: int) -> Reading:
+def read_plan(run_dir: Path, mix: MixInfo, data: DataConfig) -> Reading | None:
+    """What one pass of a run reads by its own plan; None when that is not there or of another mix.
+
+    The plan of a run whose mix, pack length, window and policy are those asked for.
+    """
+    if not (run_dir / "run.json").is_file():
+        return None
+    info = RunInfo.load(run_dir)
+    same = dataclasses.replace(info.config.data, prefetch=data.prefetch) == data
+    if info.mix_id != mix.mix_id or not same:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run_dir / "packs-train.parquet"
+    try:
+        table = pq.read_table(path, columns=["pack_id", "num_tokens"])
+        head = json.loads((pq.read_metadata(path).metadata or {}).get(b"cslm", b"{}"))
+    except (OSError, pa.ArrowException, ValueError):
+        return None
+    if not len(table):
+        return None
+    inputs_N = table["num_tokens"].to_numpy().astype(np.int64) - 1
+    return _reading(
+        f"the plan of runs/{run_dir.name}",
+        inputs_N,
+        num_samples=mix.splits["train"]["num_samples"],
+        num_tokens=mix.splits["train"]["num_tokens"],
+        num_too_long=head.get("num_skipped", 0) + head.get("num_split", 0),
+        num_packs=int(table["pack_id"][-1].as_py()) + 1,
+        pack_length=data.pack_length,
+    )
+
+
+def read_mix(mix: MixInfo, data: DataConfig) -> Reading:
     """What the train split of a mix comes to in packs, by the lengths of its samples.
 
-    Raises NoDataError when it holds nothing that fits, MissingArtefactError for no mix.parquet.
+    Raises NoDataError when it holds nothing that fits, CorruptArtefactError for no mix.parquet.
     """
-    samples = tokens = positions = too_long = 0
-    pairs = 0.0
-    for lengths_N in _sample_lengths(mix.folder / "mix.parquet"):
-        inputs_N = lengths_N - 1
-        fitting_N = inputs_N[inputs_N <= pack_length].astype(np.float64)
-        samples += len(lengths_N)
-        tokens += int(lengths_N.sum())
-        positions += int(fitting_N.sum())
-        too_long += len(lengths_N) - len(fitting_N)
-        pairs += float((fitting_N * (fitting_N + 1) / 2).sum())
-    if not positions:
+    length = data.pack_length
+    name = f"mixes/{mix.folder.name}"
+    pieces = list(_sample_lengths(mix.folder / "mix.parquet"))
+    lengths_N = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+    inputs_N = lengths_N - 1
+    num_too_long = int((inputs_N > length).sum())
+    inputs_N = _shortened(inputs_N[inputs_N > 0], length, data.too_long)
+    if not len(inputs_N):
         raise NoDataError(
-            f"mixes/{mix.folder.name}: no sample of its train split fits into a pack of "
-            f"{pack_length} tokens; raise data.pack_length, or build a mix with more data"
+            f"{name}: no sample of its train split fits into a pack of {length} tokens; raise "
+            "data.pack_length, or build a mix with more data"
         )
-    packs = _packs(positions, pack_length)
-    return Reading(
-        source=f"lengths in mixes/{mix.folder.name}/mix.parquet, a fill of {ASSUMED_FILL} assumed",
-        num_samples=samples,
-        num_tokens=tokens,
-        num_positions=positions,
-        num_too_long=too_long,
-        mean_context=pairs / positions,
+    if len(inputs_N) <= _MOST_ASSIGNED:
+        packs = int(assign_packs(inputs_N, pack_length=length, window=data.window).max()) + 1
+        source = f"the lengths of samples in {name}, assigned to packs as a run does it"
+    else:
+        packs = _assumed_packs(int(inputs_N.sum()), length)
+        source = f"the lengths of samples in {name}, and an assumed fill of {ASSUMED_FILL}"
+    return _reading(
+        source,
+        inputs_N,
+        num_samples=len(lengths_N),
+        num_tokens=int(lengths_N.sum()),
+        num_too_long=num_too_long,
         num_packs=packs,
-        fill=positions / (packs * pack_length),
+        pack_length=length,
+    )
+
+
+def _shortened(inputs_N: Integers, length: int, too_long: str) -> Integers:
+    """Positions of what is read of each sample: of those longer than a pack nothing, or parts."""
+    whole_N = inputs_N[inputs_N <= length]
+    long_N = inputs_N[inputs_N > length]
+    if too_long == "skip" or not len(long_N):
+        return whole_N
+    full = np.full(len(long_N) if too_long == "cut" else int((long_N // length).sum()), length)
+    rest_N = long_N % length if too_long == "split" else np.zeros(0, np.int64)
+    # At the places of whole samples: where they stand does not change how many packs there are.
+    return np.concatenate([whole_N, full, rest_N[rest_N > 0]]).astype(np.int64)
+
+
+def _reading(
+    source: str,
+    inputs_N: Integers,
+    *,
+    num_samples: int,
+    num_tokens: int,
+    num_too_long: int,
+    num_packs: int,
+    pack_length: int,
+) -> Reading:
+    positions = int(inputs_N.sum())
+    pairs = float((inputs_N.astype(np.float64) * (inputs_N + 1)).sum()) / 2
+    return Reading(
+        source=source,
+        num_samples=num_samples,
+        num_tokens=num_tokens,
+        num_positions=positions,
+        num_too_long=num_too_long,
+        mean_context=pairs / positions,
+        num_packs=num_packs,
+        fill=positions / (num_packs * pack_length),
     )
 
 
@@ -112,7 +189,7 @@ def read_tokens(num_tokens: int, *, sample_tokens: int, pack_length: int) -> Rea
     """The same of so many tokens, in samples that are all `sample_tokens` long."""
     samples = max(1, num_tokens // sample_tokens)
     positions = max(1, num_tokens - samples)
-    packs = _packs(positions, pack_length)
+    packs = _assumed_packs(positions, pack_length)
     return Reading(
         source=f"--tokens, in samples of {sample_tokens}, a fill of {ASSUMED_FILL} assumed",
         num_samples=samples,
@@ -125,11 +202,11 @@ def read_tokens(num_tokens: int, *, sample_tokens: int, pack_length: int) -> Rea
     )
 
 
-def _packs(positions: int, pack_length: int) -> int:
+def _assumed_packs(positions: int, pack_length: int) -> int:
     return max(1, math.ceil(positions / (ASSUMED_FILL * pack_length)))
 
 
-def _sample_lengths(path: Path) -> Iterator[NDArray[np.int64]]:
+def _sample_lengths(path: Path) -> Iterator[Integers]:
     """Tokens of the samples of the train split, in pieces: int64 (N,)."""
     import pyarrow as pa
     import pyarrow.compute as pc
