@@ -8,7 +8,6 @@ assigned to packs as a run does it, or a fill is assumed, and said.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from cslm_train.run_folder import RunInfo
 
 ASSUMED_FILL = 0.99
 """Share of a pack that tokens take, where no plan says it: what plans of real mixes reach."""
+_PLANNED_BY = ("pack_length", "window", "too_long")
 _MOST_ASSIGNED = 1_000_000
 """Samples that are assigned to packs while one waits: some seconds."""
 
@@ -89,7 +89,8 @@ def read_plan(run_dir: Path, mix: MixInfo, data: DataConfig) -> Reading | None:
     if not (run_dir / "run.json").is_file():
         return None
     info = RunInfo.load(run_dir)
-    same = dataclasses.replace(info.config.data, prefetch=data.prefetch) == data
+    made = info.config.data
+    same = all(getattr(made, name) == getattr(data, name) for name in _PLANNED_BY)
     if info.mix_id != mix.mix_id or not same:
         return None
     import pyarrow as pa
