@@ -1,9 +1,11 @@
 """Training: useful tokens a second, ours packed against the usual loop, padded batches of two.
 
 The other side is what the paper's published scripts do: transformers' Trainer over a LLaMA of the
-same sizes, the same samples in the same order, AdamW, per-device batch 2, padded. A token is useful
-when it belongs to a sample: padding is not counted on either side. The two sides run in turn in one
-process; the mix is that of the demo corpus.
+same sizes, the same samples in the same order, AdamW, per-device batch 2, padded. Both sides take
+as many optimizer steps: the other accumulates as many batches of two as fill a pack. A token is
+useful when it belongs to a sample: padding is not counted on either side. The sides run in turn in
+one process, with one number type and, as the paper's scripts on a CPU would, in fp32 against bf16.
+The mix is that of the demo corpus, or `--mix` of a `--workspace`.
 """
 
 from __future__ import annotations
@@ -45,13 +47,20 @@ def prepare(folder: Path) -> Workspace:
     return workspace
 
 
-def ours(workspace: Workspace, config: TrainConfig, folder: Path) -> float:
+def ours(workspace: Workspace, mix: str, config: TrainConfig, folder: Path) -> float:
     """Useful tokens a second of a fresh run."""
-    summary = run_training(workspace, stage="pretrain", config=config, output_dir=folder)
+    summary = run_training(workspace, stage="pretrain", config=config, mix=mix, output_dir=folder)
     return summary.tokens_per_second
 
 
-def theirs(samples: list[dict[str, list[int]]], config: TrainConfig, vocab: int, pad: int) -> float:
+def theirs(
+    samples: list[dict[str, list[int]]],
+    config: TrainConfig,
+    vocab: int,
+    pad: int,
+    *,
+    accumulation: int,
+) -> float:
     """Useful tokens a second of transformers' Trainer, from the first step to the last."""
     from transformers import (
         LlamaConfig,
@@ -100,6 +109,7 @@ def theirs(samples: list[dict[str, list[int]]], config: TrainConfig, vocab: int,
         arguments = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=BATCH,
+            gradient_accumulation_steps=accumulation,
             num_train_epochs=1,
             learning_rate=config.optimizer.lr,
             max_grad_norm=config.trainer.max_grad_norm,
@@ -121,13 +131,36 @@ def theirs(samples: list[dict[str, list[int]]], config: TrainConfig, vocab: int,
     return sum(len(row["ids"]) for row in samples) / clock.seconds
 
 
+def read_samples(
+    workspace: Workspace, mix: MixInfo, vocabulary: JointVocabulary, budget: int
+) -> list[dict[str, list[int]]]:
+    """The first samples of the mix that hold so many tokens together."""
+    samples: list[dict[str, list[int]]] = []
+    for sample in iter_samples(mix.folder, "train"):
+        ids, trained = vocabulary.encode(frame(sample.segments, vocabulary.framing))
+        if budget < len(ids):
+            break
+        budget -= len(ids)
+        labels = [int(i) if t else -100 for i, t in zip(ids, trained, strict=True)]
+        samples.append({"ids": ids.tolist(), "labels": labels})
+    return samples
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20, help="steps of ours in a round")
+    parser.add_argument("--steps", type=int, default=16, help="steps of a round")
+    parser.add_argument("--pack-length", type=int, default=1024)
+    parser.add_argument("--workspace", type=Path, help="default: one of the demo corpus")
+    parser.add_argument("--mix", default="pretrain")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    torch.set_num_threads(1)
     overrides = [
+        *("model.model_dim=384", "model.num_layers=6", "model.num_heads=6", "model.num_kv_heads=2"),
+        *("model.ffn_inner_dim=1024", "model.dropout=0", "trainer.num_threads=1"),
+        f"model.max_seq_len={options.pack_length}",
+        f"data.pack_length={options.pack_length}",
         f"trainer.num_steps={options.steps}",
         f"validation.every_n_steps={options.steps}",
         f"checkpoint.every_n_steps={options.steps}",
@@ -136,29 +169,42 @@ def main() -> None:
     config = load_config("smoke", overrides)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        workspace = prepare(root)
-        mix = MixInfo.load(workspace.mixes / "pretrain")
+        workspace = Workspace(options.workspace) if options.workspace else prepare(root)
+        mix = MixInfo.load(workspace.mixes / options.mix)
         text = load_text_tokenizer(mix.text_tokenizer_path())
         vocabulary = JointVocabulary(text, mix.num_units)
-        budget = options.steps * config.data.pack_length
-        samples: list[dict[str, list[int]]] = []
-        for sample in iter_samples(mix.folder, "train"):
-            ids, trained = vocabulary.encode(frame(sample.segments, vocabulary.framing))
-            if budget < len(ids):
-                break
-            budget -= len(ids)
-            labels = [int(i) if t else -100 for i, t in zip(ids, trained, strict=True)]
-            samples.append({"ids": ids.tolist(), "labels": labels})
-        for precision, bar in (("fp32", 1.5), ("bf16", 2.0)):
-            trainer = dataclasses.replace(config.trainer, precision=precision)
-            mine = dataclasses.replace(config, trainer=trainer)
-            ratios = []
-            for number in range(options.rounds):
-                us = ours(workspace, mine, root / f"run-{precision}-{number}")
-                them = theirs(samples, config, vocabulary.size, vocabulary.control_id(PAD))
-                print(f"{precision}: ours {us:.0f}, padded fp32 {them:.0f} useful tokens/s")
-                ratios.append(us / them)
-            report(f"useful tokens/s, {precision} packed", statistics.median(ratios), bar)
+        samples = read_samples(workspace, mix, vocabulary, options.steps * options.pack_length)
+        tokens = sum(len(sample["ids"]) for sample in samples)
+        accumulation = max(1, round(len(samples) / BATCH / options.steps))
+        print(
+            f"{config.model.num_parameters(vocabulary.size):,} weights, {len(samples)} samples of "
+            f"{tokens / len(samples):.0f} tokens on average, {tokens / options.steps:.0f} a step: "
+            f"{options.steps} packs of {options.pack_length}, or {accumulation} batches of {BATCH}"
+        )
+        rates: dict[str, list[float]] = {name: [] for name in _SIDES}
+        for number in range(options.rounds):
+            for name in _SIDES:
+                side, precision = name.split()
+                trainer = dataclasses.replace(config.trainer, precision=precision)
+                mine = dataclasses.replace(config, trainer=trainer)
+                if side == "packed":
+                    rate = ours(workspace, options.mix, mine, root / f"run-{precision}-{number}")
+                else:
+                    pad = vocabulary.control_id(PAD)
+                    rate = theirs(samples, mine, vocabulary.size, pad, accumulation=accumulation)
+                rates[name].append(rate)
+            print({name: round(found[-1]) for name, found in rates.items()}, "useful tokens/s")
+        for us, them, bar in _COMPARED:
+            ratios = [a / b for a, b in zip(rates[us], rates[them], strict=True)]
+            report(f"useful tokens/s, {us} against {them}", statistics.median(ratios), bar)
+
+
+_SIDES = ("packed fp32", "padded fp32", "packed bf16", "padded bf16")
+_COMPARED = (
+    ("packed fp32", "padded fp32", 1.5),
+    ("packed bf16", "padded bf16", 1.5),
+    ("packed bf16", "padded fp32", 2.0),
+)
 
 
 if __name__ == "__main__":

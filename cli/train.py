@@ -6,20 +6,18 @@ import dataclasses
 import json as jsonlib
 import sys
 import unicodedata
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from cslm_cli import shell, tables, train_average, train_plan
+from cslm_cli import shell, tables, train_average, train_plan, train_tables
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
     from cslm_train.generate import Chunk, Finished
     from cslm_train.generating.questions import Question
-    from cslm_train.training.metrics import TrainSummary
 
 app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
 
@@ -52,6 +50,10 @@ RunOption = Annotated[
         "the last one trained.",
         show_default=False,
     ),
+]
+CheckpointOption = Annotated[
+    str,
+    typer.Option(help="Which checkpoint: last, best (the lowest validation loss) or its step."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")]
 TemperatureOption = Annotated[
@@ -131,42 +133,12 @@ def run(
         summaries.append(summary)
         if not summary.finished:
             break
+    if not shell.is_first():
+        return
     if json:
         tables.print_json(summaries)
     else:
-        _print_runs(summaries)
-
-
-def _print_runs(summaries: list[TrainSummary]) -> None:
-    rows: list[tuple[str, Callable[[TrainSummary], Any]]] = [
-        ("steps", lambda s: f"{s.steps} of {s.num_steps}"),
-        ("parameters", lambda s: s.num_parameters),
-        ("tokens read", lambda s: s.tokens),
-        ("tokens trained", lambda s: s.trained_tokens),
-        ("train loss, first", lambda s: s.first_train_loss),
-        ("train loss, last", lambda s: s.last_train_loss),
-        ("valid loss, first", lambda s: s.first_valid_loss),
-        ("valid loss, last", lambda s: s.last_valid_loss),
-        ("seconds", lambda s: s.seconds),
-        ("tokens a second", lambda s: s.tokens_per_second),
-        ("packs", lambda s: s.num_packs),
-        ("padding share", lambda s: 1 - s.pack_fill),
-        ("samples left out", lambda s: s.num_skipped),
-    ]
-    tables.print_table(
-        ["", *(s.stage for s in summaries)],
-        [(name, *(value(s) for s in summaries)) for name, value in rows],
-    )
-    tables.print_table(
-        ["stage", "task/languages", "valid loss, first", "last"],
-        [
-            (summary.stage, group, first, last)
-            for summary in summaries
-            for group, (first, last) in summary.group_losses.items()
-        ],
-    )
-    for summary in summaries:
-        typer.echo(f"{summary.stage}: {summary.run_dir}")
+        train_tables.print_runs(summaries)
 
 
 @app.command()
@@ -210,6 +182,7 @@ def generate(
     free: FreeOption = None,
     run: RunOption = None,
     stage: StageOption = None,
+    checkpoint: CheckpointOption = "last",
     device: DeviceOption = "cpu",
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line for each chunk, as it comes.")
@@ -226,11 +199,12 @@ def generate(
 
     own = load_prompts(prompts) if prompts is not None else None
     from cslm_train.generating.questions import pose
-    from cslm_train.run_choice import choose_run
+    from cslm_train.run_choice import choose_checkpoint, choose_run
     from cslm_train.run_folder import RunInfo
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None, task=task.value)
+    step = choose_checkpoint(run_dir, checkpoint)
     question = pose(
         where,
         RunInfo.load(run_dir),
@@ -249,7 +223,7 @@ def generate(
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
-    loaded = load_run(run_dir, device=device)
+    loaded = load_run(run_dir, step=step, device=device)
     events = answer(loaded, question, sampling=sampling, max_tokens=max_tokens, free=free)
     for event in events:
         if json:
@@ -300,6 +274,7 @@ def evaluate(
     workspace: WorkspaceOption = None,
     run: RunOption = None,
     stage: StageOption = None,
+    checkpoint: CheckpointOption = "last",
     split: Annotated[str, typer.Option(help="Held-out split: test, valid or train.")] = "test",
     mix: Annotated[
         str | None,
@@ -320,10 +295,11 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure loss, error rates, translation and the form of answers on a held-out split."""
-    from cslm_train.run_choice import choose_run
+    from cslm_train.run_choice import choose_checkpoint, choose_run
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
+    step = choose_checkpoint(run_dir, checkpoint)
     from cslm_train.evaluate import evaluate as run_evaluate
     from cslm_train.generating.decoding import Sampling
     from cslm_train.models.loading import load_run
@@ -331,7 +307,7 @@ def evaluate(
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     evaluation = run_evaluate(
         where,
-        load_run(run_dir, device=device),
+        load_run(run_dir, step=step, device=device),
         run_dir,
         split=split,
         mix=mix,

@@ -143,9 +143,9 @@ class LoraConfig:
 class FreezeConfig:
     """What stays as it is, and for how long. Rows are those of embedding and output projection."""
 
-    new_rows_only_steps: int = 0
-    """So many first steps train only the rows of controls and units; a step costs what it always
-    does, unless that is all of them."""
+    new_rows_only_steps: int | None = 0
+    """So many first steps train only the rows of controls and units, and cost what any step does;
+    None: all steps, which then save the gradients of the rest."""
     old_rows: bool = False
     """Never train the rows of the text vocabulary."""
 
@@ -169,7 +169,7 @@ class OptimizerConfig:
     """Decoupled weight decay."""
     decayed: Literal["all", "matrices", "projections"] = "matrices"
     """What decays. `matrices`: all weights but norms and biases, the usual; `projections`: also not
-    the embedding and output rows. A matrix with frozen rows never decays."""
+    embedding and output rows. What is frozen does not decay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +198,36 @@ class TrainerConfig:
     num_epochs: float | None = 1.0
     """Passes over the packs, when `num_steps` is None."""
     grad_accumulation: int = 1
-    """Packs of one step on each process."""
+    """Packs of one step on each process, unless `packs_per_step` is given."""
+    packs_per_step: int | None = None
+    """Packs of one step on all processes together; a multiple of their number. With it a run takes
+    the same steps on any number of processes. None: processes x `grad_accumulation`."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; weights and optimizer stay fp32."""
+    """`bf16`: weights and optimizer stay fp32. Sharded weights are cast whole, and gradients summed
+    in fp32; elsewhere it is autocast."""
     num_threads: int | None = None
     """CPU threads; None: OMP_NUM_THREADS, else the cores divided by the processes of this host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How processes share the work. A run may go on with other values of all of these."""
+
+    data_parallel: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: every process has all weights; `fsdp`: each holds a share of weights, gradients and
+    optimizer (FSDP2). One process alone needs neither."""
+    shard_group_size: int | None = None
+    """`fsdp`: processes that share one copy of the weights, best those of a host; None: all."""
+    activation_checkpointing: Literal["none", "layer"] = "none"
+    """`layer`: keep only the inputs of layers for the backward pass and compute the rest again."""
+    checkpoint_every_nth_layer: int = 1
+    """With `layer`: 1 for every layer, 2 for every second …"""
+    compile: bool = False
+    """Compile each layer with torch.compile; attention stays as it is."""
+    timeout_minutes: float = 15.0
+    """Longest wait of a process for the others, also while the first one plans the packs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +236,12 @@ class ValidationConfig:
 
     every_n_steps: int = 50
     """A multiple of `metrics.every_n_steps`."""
+    text_mix: str = ""
+    """Mix of the same vocabulary on whose written instructions the model is measured as well, to
+    see what it forgets when its own mix has none; empty: none."""
+    max_forgetting: float | None = None
+    """Warn when the perplexity of written instructions is more than so many times that before the
+    first step, e.g. 1.2; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,13 +257,35 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Steps that change nothing, because what they would teach is not sound."""
+
+    on: bool = True
+    """Skip a step whose loss or gradient is not finite, and record its samples."""
+    max_skipped_steps: int = 10
+    """So many in a row are skipped; one more ends the run with an error."""
+    spike_factor: float = 0.0
+    """Skip a step, too, whose gradient's norm is above so many times the median of those before;
+    0: none."""
+    spike_window: int = 100
+    """Good steps that the median is taken of; none is a spike before there are as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricsConfig:
-    """What is recorded in the run's folder."""
+    """What is recorded in the run's folder, and elsewhere."""
 
     every_n_steps: int = 1
     """Steps that make a row of metrics/train.jsonl."""
     tensorboard: bool = True
     """Also write TensorBoard files."""
+    wandb_project: str = ""
+    """Also record to this project of Weights & Biases; empty: not. Needs the extra `[wandb]`."""
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline`: into the run's folder, for `wandb sync`."""
+    peak_tflops: float | None = None
+    """Highest TFLOP/s of one device, for the utilisation `mfu`; None: that of the GPU by its name,
+    and no `mfu` where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +299,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -80,7 +80,7 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "lora.rank: at least 0": lora.rank >= 0,
         "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
         "lora.targets: one or more projections": len(lora.targets) > 0,
-        "freeze.new_rows_only_steps: at least 0": freeze.new_rows_only_steps >= 0,
+        "freeze.new_rows_only_steps: at least 0": (freeze.new_rows_only_steps or 0) >= 0,
         "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
             rows_train or freeze.new_rows_only_steps == 0
         ),
@@ -108,6 +108,18 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
         ),
+        "parallel.shard_group_size: above 1, and only with parallel.data_parallel fsdp": (
+            (size := config.parallel.shard_group_size) is None
+            or (size > 1 and config.parallel.data_parallel == "fsdp")
+        ),
+        "optimizer.name: adamw with parallel.data_parallel fsdp; torch's adafactor has no shards": (
+            config.optimizer.name == "adamw" or config.parallel.data_parallel == "ddp"
+        ),
+        "guard.spike_factor: 0, or above 1": (
+            config.guard.spike_factor == 0 or config.guard.spike_factor > 1
+        ),
+        "guard.max_skipped_steps: at least 0": config.guard.max_skipped_steps >= 0,
+        "validation.max_forgetting: at least 1": (config.validation.max_forgetting or 1) >= 1,
         "validation.every_n_steps: a multiple of metrics.every_n_steps": validation % metrics == 0,
         "checkpoint.every_n_steps: a multiple of metrics.every_n_steps": checkpoint % metrics == 0,
         "checkpoint.every_n_steps: a multiple of validation.every_n_steps, or "
@@ -135,12 +147,17 @@ _POSITIVE = (
     "trainer.num_steps",
     "trainer.num_epochs",
     "trainer.grad_accumulation",
+    "trainer.packs_per_step",
     "trainer.max_grad_norm",
     "trainer.num_threads",
+    "parallel.checkpoint_every_nth_layer",
+    "parallel.timeout_minutes",
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",
+    "guard.spike_window",
     "metrics.every_n_steps",
+    "metrics.peak_tflops",
 )
 
 

@@ -8,7 +8,7 @@ attention is counted over the positions that a causal mask inside of documents l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cslm_train.config import ModelConfig
@@ -16,7 +16,7 @@ from cslm_train.config import ModelConfig
 
 def matmul_parameters(model: ModelConfig) -> int:
     """Weights of the decoder layers that multiply every token: embeddings and norms do not."""
-    width, head = model.model_dim, model.model_dim // model.num_heads
+    width, head = model.model_dim, model.head_width
     queries_and_output = 2 * width * model.num_heads * head
     keys_and_values = 2 * width * model.num_kv_heads * head
     return model.num_layers * (
@@ -34,17 +34,18 @@ def flops_per_token(
     the tokens. Recomputed activations, frozen weights and adapters do not change the number.
     """
     logits = vocab_size * model.model_dim * trained_share
-    attention = model.num_layers * 2 * model.model_dim * mean_context
+    attention = model.num_layers * 2 * model.num_heads * model.head_width * mean_context
     return 6 * (matmul_parameters(model) + logits + attention)
 
 
-def mean_context(lengths: Iterable[int]) -> float:
-    """Positions that a token attends to, itself too, on average over documents of those lengths."""
-    pairs = tokens = 0
-    for length in lengths:
-        pairs += length * (length + 1) // 2
-        tokens += length
-    return pairs / tokens if tokens else 0.0
+def num_attended(lengths: Iterable[int]) -> int:
+    """Pairs of a token and a position that it attends to, itself too, of documents so long."""
+    return sum(length * (length + 1) // 2 for length in lengths)
+
+
+def mean_context(lengths: Sequence[int]) -> float:
+    """Positions that a token attends to on average."""
+    return num_attended(lengths) / max(1, sum(lengths))
 
 
 class Peak(NamedTuple):

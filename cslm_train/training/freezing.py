@@ -3,8 +3,8 @@
 A row is one of the embedding or the output projection. What never trains needs no gradient at all.
 What trains later has its gradient taken away between the backward pass and the clipping of each
 step: whole weights lose it, so that the optimizer passes them over; old rows get zeros, which
-leaves them as they are, bit by bit, for as long as nothing has moved them and nothing decays.
-Which it is depends on the number of finished steps alone, so a resumed run goes on the same.
+leaves them as they are, bit by bit, for as long as nothing has moved them and they do not decay.
+Which it is depends on the number of the step alone, so a resumed run goes on the same.
 """
 
 # V rows of text; those of controls and units follow
@@ -24,23 +24,13 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import Module, Parameter
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
-from cslm_train.config import TrainConfig
-
-
-def holds_old_rows(config: TrainConfig) -> bool:
-    """Whether the rows of text stay as they are for the whole run."""
-    new_rows_only = config.lora.rank > 0 and config.lora.train_embeddings == "new_rows"
-    return config.freeze.old_rows or new_rows_only
+from cslm_train.config import FreezeConfig, TrainConfig
 
 
-def freeze_for_good(model: Module, config: TrainConfig, *, num_steps: int) -> None:
-    """Free weights that never train in a run of so many steps of their gradients.
-
-    Call it before the model is wrapped for several processes.
-    """
-    if config.freeze.new_rows_only_steps < num_steps:
+def freeze_for_good(model: Module, config: FreezeConfig) -> None:
+    """Compute no gradient of weights that never train. Call it before the model is wrapped."""
+    if config.new_rows_only_steps is not None:
         return
     tables = {id(parameter) for parameter in token_tables(model)}
     for parameter in model.parameters():
@@ -48,37 +38,49 @@ def freeze_for_good(model: Module, config: TrainConfig, *, num_steps: int) -> No
             parameter.requires_grad_(False)
 
 
-def follow_schedule(
-    model: Module,
-    optimizer: Optimizer,
-    config: TrainConfig,
-    *,
-    num_text: int,
-    steps_done: Callable[[], int],
-) -> None:
-    """Let each step of the trainer change what the configuration says. A model may be wrapped.
+class Freezing:
+    """What of a model, wrapped or not, the current step of a run may change."""
 
-    `steps_done`: of the optimizer, before the current one. `num_text`: V.
-    """
-    if not config.freeze.new_rows_only_steps and not holds_old_rows(config):
-        return
-    tables = token_tables(model)
-    in_tables = {id(parameter) for parameter in tables}
-    others = [p for p in model.parameters() if id(p) not in in_tables]
-    decays = [group["weight_decay"] for group in optimizer.param_groups]
+    def __init__(self, model: Module, config: TrainConfig, *, num_text: int) -> None:
+        """`num_text`: V."""
+        adapted = config.lora.rank > 0 and config.lora.train_embeddings == "new_rows"
+        self.step: Callable[[], int] = lambda: 1
+        """Number of the current step, the first being 1: the trainer's, once there is one."""
+        self._new_rows_only_steps = config.freeze.new_rows_only_steps
+        self._old_rows_stay = config.freeze.old_rows or adapted
+        self._num_text = num_text
+        self._tables = token_tables(model)
+        tables = {id(parameter) for parameter in self._tables}
+        self._others = [p for p in model.parameters() if id(p) not in tables]
 
-    def freeze() -> None:
-        new_rows_only = steps_done() < config.freeze.new_rows_only_steps
-        if new_rows_only:
-            for parameter in others:
+    @property
+    def new_rows_only(self) -> bool:
+        """Whether only rows of controls and units train in this step."""
+        steps = self._new_rows_only_steps
+        return steps is None or self.step() <= steps
+
+    def held_rows(self, parameter: Parameter) -> int:
+        """How many of the first rows of a weight, of those in this process, stay as they are."""
+        held = self._old_rows_stay or self.new_rows_only
+        if not held or all(parameter is not table for table in self._tables):
+            return 0
+        first, count = own_rows(parameter)
+        return min(max(0, self._num_text - first), count)
+
+    def take_gradients(self) -> None:
+        """Take away the gradients of what stays as it is in this step."""
+        if self.new_rows_only:
+            for parameter in self._others:
                 parameter.grad = None
-        if new_rows_only or holds_old_rows(config):
-            for parameter in tables:
-                zero_old_rows(parameter, num_text)
-        for group, decay in zip(optimizer.param_groups, decays, strict=True):
-            group["weight_decay"] = 0.0 if new_rows_only else decay
+        for parameter in self._tables:
+            if parameter.grad is not None:
+                local(parameter.grad)[: self.held_rows(parameter)].zero_()
 
-    set_data_parallel_facade(model, _FreezeFirst(get_data_parallel_facade(model), freeze))
+    def watch(self, model: Module) -> None:
+        """Let the trainer of a model ask before it clips. Call it before there is a trainer."""
+        if self._old_rows_stay or self._new_rows_only_steps != 0:
+            facade = get_data_parallel_facade(model)
+            set_data_parallel_facade(model, _FreezeFirst(facade, self.take_gradients))
 
 
 def token_tables(model: Module) -> list[Parameter]:
@@ -88,22 +90,22 @@ def token_tables(model: Module) -> list[Parameter]:
     return list({id(parameter): parameter for parameter in found}.values())
 
 
-def zero_old_rows(parameter: Parameter, num_text: int) -> None:
-    """Zero the gradient of the first rows, of those that this process holds."""
-    gradient = parameter.grad
-    if gradient is None:
-        return
-    first = 0
-    if isinstance(gradient, DTensor):
-        mesh = gradient.device_mesh
-        shards = [
-            (mesh.size(dim), mesh.get_local_rank(dim))
-            for dim, placement in enumerate(gradient.placements)
-            if placement.is_shard(0)
-        ]
-        first, _ = local_rows(gradient.shape[0], shards)
-        gradient = gradient.to_local()
-    gradient[: max(0, num_text - first)].zero_()
+def local(tensor: Tensor) -> Tensor:
+    """The rows of a tensor in this process, for reading and writing."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def own_rows(parameter: Tensor) -> tuple[int, int]:
+    """First row and number of rows of a weight in this process."""
+    if not isinstance(parameter, DTensor):
+        return 0, len(parameter)
+    mesh = parameter.device_mesh
+    shards = [
+        (mesh.size(dim), mesh.get_local_rank(dim))
+        for dim, placement in enumerate(parameter.placements)
+        if placement.is_shard(0)
+    ]
+    return local_rows(len(parameter), shards)
 
 
 def local_rows(num_rows: int, shards: Iterable[tuple[int, int]]) -> tuple[int, int]:

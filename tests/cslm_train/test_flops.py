@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,9 +22,11 @@ MODEL = ModelConfig(
 )
 
 
-def test_matrix_products_are_those_that_pytorch_counts(tokenizer_folder) -> None:
+@pytest.mark.parametrize("head_dim", [None, 24])
+def test_matrix_products_are_those_that_pytorch_counts(tokenizer_folder, head_dim) -> None:
     vocabulary = JointVocabulary(load_text_tokenizer(tokenizer_folder), 20)
-    model = create_model(MODEL, vocabulary)
+    config = dataclasses.replace(MODEL, head_dim=head_dim)
+    model = create_model(config, vocabulary)
     trained = torch.arange(0, 40, 4)
     batch = PackedBatch(
         inputs_S=torch.arange(40),
@@ -37,7 +41,7 @@ def test_matrix_products_are_those_that_pytorch_counts(tokenizer_folder) -> None
         token_nll(model, batch).sum().backward()
     counts = counter.get_flop_counts()["Global"]
     products = sum(count for operator, count in counts.items() if "mm" in str(operator))
-    expected = flops_per_token(MODEL, vocabulary.size, 0.0, trained_share=10 / 40)
+    expected = flops_per_token(config, vocabulary.size, 0.0, trained_share=10 / 40)
     assert products == 40 * expected
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from cslm_data.errors import UsageError
 from cslm_data.text_tokenizer import load_text_tokenizer
-from cslm_train.config import FreezeConfig, LoraConfig, ModelConfig, TrainConfig
+from cslm_train.config import FreezeConfig, LoraConfig, ModelConfig, OptimizerConfig, TrainConfig
 from cslm_train.config_files import load_config
 from cslm_train.models.family import SpeechLlama, create_model
-from cslm_train.training.freezing import follow_schedule, freeze_for_good, local_rows
+from cslm_train.training.freezing import Freezing, freeze_for_good, local_rows
 from cslm_train.training.optim import make_optimizer
 from cslm_train.vocabulary import JointVocabulary
 
@@ -96,7 +97,7 @@ def test_only_new_rows_for_a_whole_run_need_no_other_gradient(workspace, build_m
     same_rate = ["lr_scheduler.name=constant", "lr_scheduler.warmup_ratio=0"]
     waiting = load_config("smoke", [*TINY, *same_rate, "freeze.new_rows_only_steps=4"])
     whole = load_config(
-        "smoke", [*TINY, *same_rate, "freeze.new_rows_only_steps=4", "trainer.num_steps=4"]
+        "smoke", [*TINY, *same_rate, "freeze.new_rows_only_steps=null", "trainer.num_steps=4"]
     )
     first = saved(train(workspace, waiting, "waiting"), 4)
     run_dir = train(workspace, whole, "whole")
@@ -124,24 +125,40 @@ def test_the_norm_that_is_clipped_is_that_of_what_trains(vocabulary) -> None:
     backward(reference, vocabulary)
     new_rows = reference.final_proj.weight.grad[vocabulary.num_text :]
     optimizer = make_optimizer(model, config.optimizer)
-    done = 0
-    follow_schedule(
-        model,
-        optimizer,
-        config,
-        num_text=vocabulary.num_text,
-        steps_done=lambda: done,
-    )
+    freezing = Freezing(model, config, num_text=vocabulary.num_text)
+    freezing.watch(model)
     facade = get_data_parallel_facade(model)
+    freezing.step = lambda: 2
     backward(model, vocabulary)
     assert facade.clip_grad_norm(None).item() == pytest.approx(new_rows.norm().item())
     optimizer.step()
     assert len(optimizer.state) == 1
     optimizer.zero_grad()
-    done = 2
+    freezing.step = lambda: 3
     backward(model, vocabulary)
     everything = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
     assert facade.clip_grad_norm(None).item() == pytest.approx(everything.item())
+
+
+def test_new_rows_decay_while_the_old_ones_stay(vocabulary) -> None:
+    """Without a pull of the gradient, rate 0.5 and decay 0.5 leave three quarters."""
+    model = make(vocabulary, tied=False)
+    optimization = OptimizerConfig(lr=0.5, weight_decay=0.5)
+    config = TrainConfig(freeze=FreezeConfig(old_rows=True), optimizer=optimization)
+    freezing = Freezing(model, config, num_text=vocabulary.num_text)
+    optimizer = make_optimizer(model, config.optimizer, held_rows=freezing.held_rows)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    old, new, others = split(model.state_dict(), vocabulary.num_text)
+    old_before, new_before, others_before = split(before, vocabulary.num_text)
+    assert same(old, old_before) == {True}
+    for name in TABLES:
+        torch.testing.assert_close(new[name], 0.75 * new_before[name])
+    matrices = [name for name in others if others[name].ndim > 1]
+    for name in matrices:
+        torch.testing.assert_close(others[name], 0.75 * others_before[name])
 
 
 def test_rows_of_text_and_nothing_else_to_train_is_a_mistake() -> None:
@@ -185,10 +202,10 @@ def test_each_process_holds_the_old_rows_of_its_shard(
     fully_shard(model, mesh=init_device_mesh("cpu", (4,)))
     step = -(-vocabulary.size // 4)
     config = TrainConfig(freeze=FreezeConfig(new_rows_only_steps=1))
-    optimizer = make_optimizer(model, config.optimizer)
     # Of 4 shards, text ends within the third: the one of this rank.
     num_text = 2 * step + 3
-    follow_schedule(model, optimizer, config, num_text=num_text, steps_done=lambda: 0)
+    freezing = Freezing(model, config, num_text=num_text)
+    freezing.watch(model)
     local = model.final_proj.weight.to_local()
     assert torch.equal(local, full[2 * step : 3 * step])
     for parameter in model.parameters():
@@ -201,6 +218,7 @@ def test_each_process_holds_the_old_rows_of_its_shard(
             stride=parameter.stride(),
         )
     get_data_parallel_facade(model).clip_grad_norm(None)
+    assert freezing.held_rows(model.final_proj.weight) == 3
     with_gradient = [name for name, p in model.named_parameters() if p.grad is not None]
     assert with_gradient == list(TABLES[:1] if tied else TABLES)
     left = model.final_proj.weight.grad.to_local().abs().sum(dim=1)
@@ -224,14 +242,14 @@ def test_a_replicated_model_freezes_and_thaws(world_of_one, vocabulary, lora: in
     )
     inner = make(vocabulary, tied=False)
     apply_lora(inner, config.lora)
-    freeze_for_good(inner, config, num_steps=4)
+    freeze_for_good(inner, config.freeze)
     model = DistributedDataParallel(inner)
     optimizer = make_optimizer(model, config.optimizer)
-    done = 0
-    follow_schedule(model, optimizer, config, num_text=vocabulary.num_text, steps_done=lambda: done)
+    freezing = Freezing(model, config, num_text=vocabulary.num_text)
+    freezing.watch(model)
     moved = []
-    for step in range(4):
-        done = step
+    for step in range(1, 5):
+        freezing.step = partial(int, step)
         before = {name: w.clone() for name, w in inner.state_dict().items()}
         backward(model, vocabulary)
         get_data_parallel_facade(model).clip_grad_norm(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -131,10 +132,40 @@ def test_what_decays_is_what_was_named(
     assert any("norm" in n for n in before)
 
 
-def test_without_decay_there_is_one_group_and_the_frozen_are_not_in_it(model: SpeechLlama) -> None:
+@pytest.mark.parametrize("decayed", ["all", "matrices"])
+def test_decay_is_that_of_adamw(model: SpeechLlama, decayed: str) -> None:
+    """Over steps with real gradients, beside torch's own."""
+    theirs = copy.deepcopy(model)
+    names = dict(theirs.named_parameters())
+    kinds = [[p for p in names.values() if (p.ndim > 1) == matrix] for matrix in (True, False)]
+    reference = torch.optim.AdamW(
+        [
+            {"params": kinds[0], "weight_decay": 0.3},
+            {"params": kinds[1], "weight_decay": 0.3 if decayed == "all" else 0.0},
+        ],
+        lr=0.1,
+        betas=(0.9, 0.95),
+    )
+    config = OptimizerConfig(lr=0.1, weight_decay=0.3, decayed=decayed)
+    optimizer = make_optimizer(model, config)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        for name, parameter in model.named_parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            names[name].grad = parameter.grad.clone()
+        optimizer.step()
+        reference.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, names[name], msg=name)
+
+
+def test_the_frozen_are_not_optimized_and_what_has_no_gradient_does_not_decay(
+    model: SpeechLlama,
+) -> None:
     model.decoder.requires_grad_(False)
-    optimizer = make_optimizer(model, OptimizerConfig())
+    optimizer = make_optimizer(model, OptimizerConfig(weight_decay=0.1))
     (group,) = optimizer.param_groups
     assert len(group["params"]) == 2  # embedding and output projection
-    both = make_optimizer(model, OptimizerConfig(weight_decay=0.1), old_rows_stay=True)
-    assert [group["weight_decay"] for group in both.param_groups] == [0.0]
+    before = model.final_proj.weight.clone()
+    optimizer.step()
+    assert torch.equal(model.final_proj.weight, before)
