@@ -157,7 +157,11 @@ def _print(planned: RunPlan) -> None:
         [
             ("architecture", planned.architecture.source),
             ("vocabulary", planned.architecture.vocab_size),
-            *((name.replace("_", " "), value) for name, value in vars(planned.parameters).items()),
+            *(
+                (n.replace("_", " "), v)
+                for n, v in vars(planned.parameters).items()
+                if v and n != "factored_state"
+            ),
         ],
     )
     of = _gib(planned.gpu.memory_bytes)

@@ -57,7 +57,7 @@ def plan_run(workspace: Workspace, config: TrainConfig, request: Request, gpu: G
         vocab_size,
         base_vocab_size=architecture.base_vocab_size,
         lora=config.lora,
-        only_rows=config.freeze.new_rows_only_steps >= steps.num_steps,
+        only_rows=config.freeze.new_rows_only_steps is None,
     )
     placement = _placement(config, request)
     memory = memory_of(model, vocab_size, parameters, placement)
