@@ -99,6 +99,9 @@ def run(
         Path | None,
         typer.Option(help="Run whose weights sft begins with. Default: runs/pretrain."),
     ] = None,
+    init_checkpoint: Annotated[
+        str, typer.Option(help="At which of its checkpoints: last, best or a step.")
+    ] = "last",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run in this folder.")
     ] = False,
@@ -131,6 +134,7 @@ def run(
             mix=mix,
             output_dir=output_dir,
             init_from=init_from,
+            init_checkpoint=init_checkpoint,
             overwrite=overwrite,
         )
         summaries.append(summary)
