@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import answers, shell, tables, train_average, train_export, train_tables
+from cslm_cli import (
+    answers,
+    shell,
+    tables,
+    train_average,
+    train_export,
+    train_plan,
+    train_tables,
+)
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -342,6 +350,7 @@ def _short(value: float | None) -> str:
 
 train_average.register(app)
 train_export.register(app)
+train_plan.register(app)
 
 
 def main() -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+BASE_REQUIRED = "required"
+"""`model.base` of a configuration that makes no sense without one: given with --set."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -33,7 +36,8 @@ class ModelConfig:
     """
 
     base: str = ""
-    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch."""
+    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch;
+    `required`: to be given with --set."""
     new_rows: Literal["mean", "subword", "kmeans"] = "mean"
     """How rows of controls and units begin in a base model: at the mean of its rows; at the mean
     of the rows that spell their name; or spread around the mean as the units' centroids lie."""
@@ -129,6 +133,10 @@ class LoraConfig:
     train_embeddings: Literal["none", "new_rows", "all"] = "new_rows"
     """Which rows of embedding and output projection train with the adapters: without those of
     controls and units, `new_rows`, no speech is learnt."""
+
+    def adapts(self, name: str) -> bool:
+        """Whether a module is or lies in a target: `layers.0.ffn.inner_proj` in `ffn`."""
+        return any(f".{target}." in f".{name}." for target in self.targets)
 
 
 @dataclass(frozen=True, kw_only=True)
