@@ -5,7 +5,9 @@ same sizes, the same samples in the same order, AdamW, per-device batch 2, padde
 as many optimizer steps: the other accumulates as many batches of two as fill a pack. A token is
 useful when it belongs to a sample: padding is not counted on either side. The sides run in turn in
 one process, with one number type and, as the paper's scripts on a CPU would, in fp32 against bf16.
-The mix is that of the demo corpus, or `--mix` of a `--workspace`.
+Both are measured from the beginning of their second step to that of their last, in CPU seconds of
+one thread, so that neither set-up nor neighbours count. The mix is that of the demo corpus, or
+`--mix` of a `--workspace`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from paired import report
@@ -32,6 +35,7 @@ from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.config_files import load_config
 from cslm_train.train import run_training
+from cslm_train.training.stopping import Stop
 from cslm_train.vocabulary import JointVocabulary
 
 BATCH = 2
@@ -47,10 +51,33 @@ def prepare(folder: Path) -> Workspace:
     return workspace
 
 
-def ours(workspace: Workspace, mix: str, config: TrainConfig, folder: Path) -> float:
-    """Useful tokens a second of a fresh run."""
-    summary = run_training(workspace, stage="pretrain", config=config, mix=mix, output_dir=folder)
-    return summary.tokens_per_second
+class Clock:
+    """CPU time at the beginning of each step."""
+
+    def __init__(self) -> None:
+        self.begins: list[float] = []
+
+    def tick(self) -> None:
+        self.begins.append(time.process_time())
+
+    @property
+    def step_s(self) -> float:
+        """Mean of a step, without the first and the last."""
+        return (self.begins[-1] - self.begins[1]) / (len(self.begins) - 2)
+
+
+def ours(workspace: Workspace, mix: str, config: TrainConfig, folder: Path) -> Clock:
+    """A fresh run."""
+    clock = Clock()
+    check = Stop.check
+
+    def tick(self: Stop, step: int) -> None:
+        clock.tick()
+        check(self, step)
+
+    with patch.object(Stop, "check", tick):
+        run_training(workspace, stage="pretrain", config=config, mix=mix, output_dir=folder)
+    return clock
 
 
 def theirs(
@@ -60,8 +87,8 @@ def theirs(
     pad: int,
     *,
     accumulation: int,
-) -> float:
-    """Useful tokens a second of transformers' Trainer, from the first step to the last."""
+) -> Clock:
+    """transformers' Trainer."""
     from transformers import (
         LlamaConfig,
         LlamaForCausalLM,
@@ -85,12 +112,11 @@ def theirs(
         )
     )
 
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_: object, **__: object) -> None:
-            self.start = getattr(self, "start", None) or time.perf_counter()
+    clock = Clock()
 
-        def on_train_end(self, *_: object, **__: object) -> None:
-            self.seconds = time.perf_counter() - self.start
+    class Ticks(TrainerCallback):
+        def on_step_begin(self, *_: object, **__: object) -> None:
+            clock.tick()
 
     def collate(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         width = max(len(row["ids"]) for row in rows)
@@ -104,7 +130,6 @@ def theirs(
             mask[index, :length] = 1
         return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
-    clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -126,9 +151,9 @@ def theirs(
             args=arguments,
             train_dataset=samples,
             data_collator=collate,
-            callbacks=[clock],
+            callbacks=[Ticks()],
         ).train()
-    return sum(len(row["ids"]) for row in samples) / clock.seconds
+    return clock
 
 
 def read_samples(
@@ -167,8 +192,8 @@ def main() -> None:
         "metrics.tensorboard=false",
     ]
     config = load_config("smoke", overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
         workspace = Workspace(options.workspace) if options.workspace else prepare(root)
         mix = MixInfo.load(workspace.mixes / options.mix)
         text = load_text_tokenizer(mix.text_tokenizer_path())
@@ -188,12 +213,15 @@ def main() -> None:
                 trainer = dataclasses.replace(config.trainer, precision=precision)
                 mine = dataclasses.replace(config, trainer=trainer)
                 if side == "packed":
-                    rate = ours(workspace, options.mix, mine, root / f"run-{precision}-{number}")
+                    folder = root / f"run-{precision}-{number}"
+                    clock = ours(workspace, options.mix, mine, folder)
                 else:
                     pad = vocabulary.control_id(PAD)
-                    rate = theirs(samples, mine, vocabulary.size, pad, accumulation=accumulation)
-                rates[name].append(rate)
-            print({name: round(found[-1]) for name, found in rates.items()}, "useful tokens/s")
+                    clock = theirs(samples, mine, vocabulary.size, pad, accumulation=accumulation)
+                rates[name].append(tokens / options.steps / clock.step_s)
+            print(
+                {name: round(found[-1]) for name, found in rates.items()}, "useful tokens per CPU-s"
+            )
         for us, them, bar in _COMPARED:
             ratios = [a / b for a, b in zip(rates[us], rates[them], strict=True)]
             report(f"useful tokens/s, {us} against {them}", statistics.median(ratios), bar)

@@ -111,6 +111,13 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
         ),
+        "parallel.shard_group_size: above 1, and only with parallel.data_parallel fsdp": (
+            (size := config.parallel.shard_group_size) is None
+            or (size > 1 and config.parallel.data_parallel == "fsdp")
+        ),
+        "optimizer.name: adamw with parallel.data_parallel fsdp; torch's adafactor has no shards": (
+            config.optimizer.name == "adamw" or config.parallel.data_parallel == "ddp"
+        ),
         "guard.spike_factor: 0, or above 1": (
             config.guard.spike_factor == 0 or config.guard.spike_factor > 1
         ),
@@ -143,8 +150,11 @@ _POSITIVE = (
     "trainer.num_steps",
     "trainer.num_epochs",
     "trainer.grad_accumulation",
+    "trainer.packs_per_step",
     "trainer.max_grad_norm",
     "trainer.num_threads",
+    "parallel.checkpoint_every_nth_layer",
+    "parallel.timeout_minutes",
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",
