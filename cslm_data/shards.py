@@ -36,12 +36,13 @@ from cslm_data.shard_index import (
     read_index,
     write_index,
 )
-from cslm_data.ustar import NPY_HEADER_BYTES, UstarWriter, npy_header
+from cslm_data.ustar import HEADER_BYTES, NAME_BYTES, NPY_HEADER_BYTES, UstarWriter, npy_header
 from cslm_data.workspace import atomic_path
 
 __all__ = [
     "IndexEntry",
     "MixInfo",
+    "ShardBytes",
     "ShardEntry",
     "ShardFile",
     "ShardIndex",
@@ -224,12 +225,11 @@ def _write_sample(tar: UstarWriter, sample: Sample, num_units: int) -> IndexEntr
 # --- reading ---------------------------------------------------------------------------------
 
 
-class ShardFile:
-    """A memory-mapped shard: samples by their byte offsets, units as views of the map."""
+class ShardBytes:
+    """A memory-mapped shard, read by places that the caller knows; its index is not needed."""
 
     def __init__(self, shard: Path) -> None:
         self.path = shard
-        self.index = read_index(shard)
         try:
             with shard.open("rb") as stream:
                 self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -244,13 +244,60 @@ class ShardFile:
         # Every member begins at an even place, so that all units are slices of one view.
         self._words_M = np.frombuffer(self._bytes, _UINT16, len(self._bytes) // 2)
 
+    def sample(
+        self, key: str, offset: int, num_bytes: int, units_offset: int, units_bytes: int
+    ) -> Sample:
+        """The sample whose members' data lie there. Raises CorruptArtefactError."""
+        document = self._bytes[offset : offset + num_bytes]
+        if not units_offset:
+            return _decode(key, document, _NO_UNITS, 0, 0)
+        return _decode(key, document, self._words_M, *self._span(key, units_offset, units_bytes))
+
+    def key(self, offset: int) -> str:
+        """Key of the sample whose JSON lies there, as the header before it says."""
+        name = self._bytes[max(0, offset - HEADER_BYTES) : offset][:NAME_BYTES]
+        return name.rstrip(b"\0").decode("ascii", "replace").partition(".")[0]
+
+    def checksum(self, offset: int, num_bytes: int, units_offset: int, units_bytes: int) -> int:
+        """What the index has of the sample whose members' data lie there: see IndexEntry."""
+        document = self._bytes[offset : offset + num_bytes]
+        if units_offset:
+            document += self._bytes[units_offset : units_offset + units_bytes]
+        return xxhash.xxh64_intdigest(document)
+
+    def units(self, key: str, offset: int, num_bytes: int) -> Units:
+        """The units of a sample whose array lies there, uint16 (N,)."""
+        first, last = self._span(key, offset, num_bytes)
+        return self._words_M[first:last]
+
+    def _span(self, key: str, offset: int, num_bytes: int) -> tuple[int, int]:
+        """Where the units of a sample begin and end in the words of the shard."""
+        first = offset + NPY_HEADER_BYTES
+        count = (num_bytes - NPY_HEADER_BYTES) // 2
+        last = first // 2 + count
+        if self._bytes[offset:first] != npy_header(count) or last > len(self._words_M) or first % 2:
+            raise CorruptArtefactError(
+                f"{self.path}: units of {key} do not begin where the index says; "
+                "cslm-data build-mix --overwrite"
+            )
+        return first // 2, last
+
+
+class ShardFile:
+    """A memory-mapped shard: samples by their byte offsets, units as views of the map."""
+
+    def __init__(self, shard: Path) -> None:
+        self.path = shard
+        self.index = read_index(shard)
+        self._bytes = ShardBytes(shard)
+
     def __len__(self) -> int:
         return len(self.index)
 
     def sample(self, position: int) -> Sample:
         """The sample at a position of the shard."""
         index = self.index
-        return self._sample(
+        return self._bytes.sample(
             index.keys[position],
             int(index.json_offset_N[position]),
             int(index.json_bytes_N[position]),
@@ -266,38 +313,14 @@ class ShardFile:
             *(index.units_offset_N, index.units_bytes_N),
         )
         places = (column_N[start:stop].tolist() for column_N in columns)
-        return map(self._sample, index.keys[start:stop], *places)
-
-    def _sample(
-        self, key: str, offset: int, num_bytes: int, units_offset: int, units_bytes: int
-    ) -> Sample:
-        document = self._bytes[offset : offset + num_bytes]
-        if not units_offset:
-            return _decode(key, document, _NO_UNITS, 0, 0)
-        return _decode(key, document, self._words_M, *self._span(key, units_offset, units_bytes))
+        return map(self._bytes.sample, index.keys[start:stop], *places)
 
     def units(self, start: int = 0, stop: int | None = None) -> Iterator[Units]:
         """All units of each sample, uint16 (N,), without a look at its segments."""
-        index, words_M, span = self.index, self._words_M, self._span
+        index, units = self.index, self._bytes.units
         places = (c_N[start:stop].tolist() for c_N in (index.units_offset_N, index.units_bytes_N))
         for key, offset, num_bytes in zip(index.keys[start:stop], *places, strict=True):
-            if offset:
-                first, last = span(key, offset, num_bytes)
-                yield words_M[first:last]
-            else:
-                yield _NO_UNITS
-
-    def _span(self, key: str, offset: int, num_bytes: int) -> tuple[int, int]:
-        """Where the units of a sample begin and end in the words of the shard."""
-        first = offset + NPY_HEADER_BYTES
-        count = (num_bytes - NPY_HEADER_BYTES) // 2
-        last = first // 2 + count
-        if self._bytes[offset:first] != npy_header(count) or last > len(self._words_M) or first % 2:
-            raise CorruptArtefactError(
-                f"{self.path}: units of {key} do not begin where the index says; "
-                "cslm-data build-mix --overwrite"
-            )
-        return first // 2, last
+            yield units(key, offset, num_bytes) if offset else _NO_UNITS
 
 
 # --- a mix of shards -------------------------------------------------------------------------
