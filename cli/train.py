@@ -152,6 +152,7 @@ def _print_runs(summaries: list[TrainSummary]) -> None:
         ("packs", lambda s: s.num_packs),
         ("padding share", lambda s: 1 - s.pack_fill),
         ("samples left out", lambda s: s.num_skipped),
+        ("samples cut or split", lambda s: s.num_split),
     ]
     tables.print_table(
         ["", *(s.stage for s in summaries)],

@@ -120,6 +120,7 @@ _POSITIVE = (
     "data.pack_length",
     "data.window",
     "data.prefetch",
+    "data.cache_gb",
     "optimizer.lr",
     "trainer.num_steps",
     "trainer.num_epochs",

@@ -120,6 +120,7 @@ def _summary(prepared: Prepared) -> TrainSummary:
         num_packs=prepared.train.num_packs,
         pack_fill=prepared.train.fill,
         num_skipped=prepared.train.num_skipped,
+        num_split=prepared.train.num_split,
     )
 
 
@@ -210,7 +211,7 @@ def _make_trainer(
     def reader(plan: PackPlan, *, seed: int | None, accumulation: int) -> ShardReader:
         made = ShardReader(
             plan,
-            prepared.shards_dir,
+            prepared.shards,
             prepared.vocabulary,
             groups=prepared.groups,
             seed=seed,
@@ -218,6 +219,7 @@ def _make_trainer(
             num_ranks=gangs.dp.size,
             accumulation=accumulation,
             prefetch=config.data.prefetch,
+            pin_memory=gangs.device.type == "cuda",
         )
         stack.callback(made.close)
         return made

@@ -65,7 +65,7 @@ class PackPlan:
     """Which of `groups` a sample belongs to."""
     groups: tuple[str, ...]
     """Task and languages, `asr/en`, of all samples, in order."""
-    keys: Sequence[str]
+    keys: Keys
     num_skipped: int
     """Samples that are in no pack, because they are too long or nothing of them is trained."""
     num_split: int
@@ -80,6 +80,13 @@ class PackPlan:
     def num_tokens(self) -> int:
         """Tokens that the model reads in one pass: the last of a row is only ever a target."""
         return int(self.num_tokens_N.sum(dtype=np.int64)) - len(self.num_tokens_N)
+
+    def rows_of(self, packs_T: Integers) -> Integers:
+        """The rows of some packs, one pack after the other."""
+        sizes_T = np.diff(self.starts_P)[packs_T]
+        shifts_T = self.starts_P[:-1][packs_T] - (np.cumsum(sizes_T) - sizes_T)
+        rows: Integers = np.arange(int(sizes_T.sum())) + np.repeat(shifts_T, sizes_T)
+        return rows
 
     @property
     def fill(self) -> float:
@@ -181,7 +188,7 @@ def _load(path: Path, identity: str, split: str, pack_length: int) -> PackPlan |
         shard_N=shard_N,
         groups=groups,
         group_N=group_N,
-        keys=_Keys(path, len(packs_N)),
+        keys=Keys(path, len(packs_N)),
         num_skipped=head["num_skipped"],
         num_split=head["num_split"],
         **numbers,
@@ -200,7 +207,7 @@ def _names_and_codes(column: pa.ChunkedArray) -> tuple[tuple[str, ...], NDArray[
     return tuple(names[number] for number in order), place[coded.indices.to_numpy()]
 
 
-class _Keys(Sequence[str]):
+class Keys(Sequence[str]):
     """The keys of a plan's rows, read with the first that is asked for."""
 
     def __init__(self, path: Path, length: int) -> None:
@@ -221,6 +228,10 @@ class _Keys(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         for start in range(0, self._length, 8192):
             yield from self[start : start + 8192]
+
+    def take(self, rows: Integers) -> pa.LargeStringArray:
+        """The keys of some rows, without a Python string for each."""
+        return self._read.take(pa.array(rows))
 
     @functools.cached_property
     def _read(self) -> pa.LargeStringArray:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -107,12 +109,20 @@ class CachedShards:
     """What mix.json says of each: the fetched bytes have to be these."""
     cache_dir: Path
     cache_bytes: int
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _threads: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
     _asked: set[str] = field(default_factory=set, init=False, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Everything but what belongs to this process."""
-        return {**vars(self), "_threads": None, "_asked": set()}
+        made = functools.partial(
+            CachedShards,
+            remote=self.remote,
+            entries=dict(self.entries),
+            cache_dir=self.cache_dir,
+            cache_bytes=self.cache_bytes,
+        )
+        return made, ()
 
     def open(self, name: str) -> ShardBytes:
         """See ShardStore."""
@@ -136,15 +146,19 @@ class CachedShards:
                 return
             if name not in self._asked and not self._path(name).exists():
                 self._asked.add(name)
-                if self._threads is None:
-                    self._threads = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch-shard")
-                self._threads.submit(self._try_to_fetch, name)
+                with self._lock:
+                    self._threads = self._threads or ThreadPoolExecutor(
+                        _FETCHERS, thread_name_prefix="fetch-shard"
+                    )
+                    self._threads.submit(self._try_to_fetch, name)
 
     def close(self) -> None:
         """See ShardStore."""
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
-            self._threads = None
+        with self._lock:
+            threads, self._threads = self._threads, None
+            self._asked.clear()
+        if threads is not None:
+            threads.shutdown(cancel_futures=True)
 
     def _try_to_fetch(self, name: str) -> None:
         try:

@@ -45,6 +45,8 @@ class TrainSummary:
     """Share of the packs' length that tokens take."""
     num_skipped: int
     """Samples left out of the packs; packs' rejects files say why."""
+    num_split: int
+    """Samples longer than a pack, of which the packs hold parts."""
     train_curve: tuple[tuple[int, float], ...]
     """Step and loss of every row."""
     valid_curve: tuple[tuple[int, float], ...]
@@ -79,7 +81,7 @@ def curve(rows: list[Row]) -> tuple[tuple[int, float], ...]:
 
 
 def read_summary(
-    run_dir: Path, *, num_packs: int, pack_fill: float, num_skipped: int
+    run_dir: Path, *, num_packs: int, pack_fill: float, num_skipped: int, num_split: int
 ) -> TrainSummary:
     """The summary of a run from its files."""
     info = RunInfo.load(run_dir)
@@ -114,6 +116,7 @@ def read_summary(
         num_packs=num_packs,
         pack_fill=pack_fill,
         num_skipped=num_skipped,
+        num_split=num_split,
         train_curve=train_curve,
         valid_curve=valid_curve,
     )
