@@ -68,12 +68,21 @@ def open_store(
         cache_dir=Path(cache_dir).expanduser().absolute() if cache_dir else default_cache_dir(),
         cache_bytes=int(cache_gb * 1e9),
     )
+    total_gb = sum(entry.num_bytes for entry in mix.entries) / 1e9
     largest = max(mix.entries, key=lambda entry: entry.num_bytes, default=None)
     if largest is not None and largest.num_bytes > store.cache_bytes:
         raise UsageError(
             f"data.cache_gb is {cache_gb:g}, but {largest.shard} of mixes/{mix.folder.name} alone "
             f"has {largest.num_bytes / 1e9:.3g} GB; give it at least that, better all shards' "
-            f"{sum(entry.num_bytes for entry in mix.entries) / 1e9:.3g} GB"
+            f"{total_gb:.3g} GB"
+        )
+    if total_gb > cache_gb:
+        log.warning(
+            "data.cache_gb is %g, but the shards of mixes/%s have %.3g GB: packs come from all of "
+            "them in turn, so most would be fetched again and again; give it more if you can",
+            cache_gb,
+            mix.folder.name,
+            total_gb,
         )
     return store
 

@@ -102,16 +102,19 @@ def ids_of(steps: list[list[PackedBatch]]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 7, 25])
-def test_a_reader_goes_on_where_another_stopped(mix, vocabulary, tmp_path, taken: int) -> None:
-    plan = make_plan(mix, vocabulary, tmp_path)
-    whole = ids_of(take(make_reader(plan, mix, vocabulary, accumulation=2), 40))
+@pytest.mark.parametrize("too_long", ["skip", "split"])
+def test_a_reader_goes_on_where_another_stopped(
+    mix, vocabulary, tmp_path, taken: int, too_long: str
+) -> None:
+    plan = make_plan(mix, vocabulary, tmp_path, pack_length=32, too_long=too_long)
+    whole = contents(take(make_reader(plan, mix, vocabulary, accumulation=2), 40))
     first = make_reader(plan, mix, vocabulary, accumulation=2)
-    assert ids_of(take(first, taken)) == whole[:taken]
+    assert contents(take(first, taken)) == whole[: 2 * taken]
     second = make_reader(plan, mix, vocabulary, accumulation=2, prefetch=5)
     take_one = next(second)
     second.load_state_dict(first.state_dict())
-    assert ids_of([take_one]) == whole[:1]
-    assert ids_of(take(second, 40 - taken)) == whole[taken:]
+    assert contents([take_one]) == whole[:2]
+    assert contents(take(second, 40 - taken)) == whole[2 * taken :]
 
 
 def test_ranks_share_the_packs_that_one_process_would_read(mix, vocabulary, tmp_path) -> None:

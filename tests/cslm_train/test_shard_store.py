@@ -14,10 +14,12 @@ from fsspec.implementations.local import LocalFileSystem
 from cslm_data.errors import CorruptArtefactError, StorageError, UsageError
 from cslm_data.shards import MixInfo
 from cslm_data.text_tokenizer import load_text_tokenizer
+from cslm_train.config_files import load_config
 from cslm_train.packing import shard_store
 from cslm_train.packing.plan import load_or_make_plan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.packing.shard_store import CachedShards, LocalShards, open_store
+from cslm_train.training.prepare import Prepared, prepare_run, read_prepared
 from cslm_train.vocabulary import JointVocabulary
 
 
@@ -158,13 +160,44 @@ def test_many_share_a_cache_that_is_too_small_for_all(mix, tmp_path) -> None:
     def read(number: int) -> set[str]:
         own = pickle.loads(pickle.dumps(store))
         order = names[:: 1 if number % 2 else -1]
-        return {own.open(name).key(512) for _ in range(10) for name in order}
+        return {own.open(name).key(512) for _ in range(5) for name in order}
 
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(read, range(4)))
     assert found == [found[0]] * 4 and len(found[0]) == 2
     assert len(cached(tmp_path)) == 1
     assert not list((tmp_path / "cache").glob(".*.tmp"))
+
+
+def test_a_run_may_go_on_with_a_cache_elsewhere(mix, workspace, tmp_path) -> None:
+    fields = ["model.max_seq_len=64", "data.pack_length=64"]
+    fields.append(f"data.shards=island://{tmp_path}/island")
+
+    def prepare(cache: str) -> Prepared:
+        config = load_config("smoke", [*fields, f"data.cache_dir={tmp_path / cache}"])
+        prepare_run(
+            workspace,
+            workspace.runs / "pretrain",
+            stage="pretrain",
+            config=config,
+            mix="pretrain",
+            init_from=None,
+            overwrite=False,
+            num_processes=1,
+        )
+        return read_prepared(workspace, workspace.runs / "pretrain", None)
+
+    first, again = prepare("cache"), prepare("other")
+    assert isinstance(first.shards, CachedShards) and isinstance(again.shards, CachedShards)
+    assert again.shards.cache_dir == tmp_path / "other"
+    assert again.info.run_id == first.info.run_id
+    again.shards.open("train-000000.tar")
+    assert len(list((tmp_path / "other").glob("*.tar"))) == 1
+
+
+def test_a_cache_too_small_for_all_shards_is_said(mix, tmp_path, caplog) -> None:
+    store_of(mix, tmp_path, room=max(entry.num_bytes for entry in mix.entries))
+    assert "fetched again and again" in caplog.text
 
 
 def test_a_cache_too_small_for_a_shard_is_an_error_that_says_how_much(mix, tmp_path) -> None:
