@@ -216,7 +216,11 @@ def _explain(address: str, doing: str, error: Exception) -> StorageError:
 def units_folder(workspace: Workspace) -> Folder:
     """Where a workspace has a folder of units per speech tokenizer."""
     said = _read_location(workspace)
-    return LocalFolder(workspace.units) if said is None else folder_at(said["address"], named=_UNITS_AT)
+    return (
+        LocalFolder(workspace.units)
+        if said is None
+        else folder_at(said["address"], named=_UNITS_AT)
+    )
 
 
 def require_units_folder(workspace: Workspace) -> Folder:
