@@ -219,8 +219,8 @@ def sql(
 
     Tables: corpora utterances bitext dialogues dialogue_turns texts tokenizers units alignments
     best_alignments measures text_languages mixes mix_samples sample_places lineage shards rejects
-    excluded curations batches; and all_utterances all_bitext all_dialogues, with what filter and
-    dedup moved out.
+    excluded curations batches run_metrics skipped_steps; and all_utterances all_bitext
+    all_dialogues, with what filter and dedup moved out.
     """
     where = shell.workspace_of(workspace)
     output = Output.JSON if json else output

@@ -48,7 +48,7 @@ class StageName(StrEnum):
 
 _NOISY = (
     *("fairseq2", "transformers", "urllib3", "numba", "fsspec", "torio", "faiss"),
-    *("botocore", "aiobotocore", "s3fs", "ray"),
+    *("botocore", "aiobotocore", "s3fs", "ray", "wandb"),
 )
 """Libraries whose everyday messages are not ours to print."""
 _FULL_DISK = (

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
-import sys
-import unicodedata
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import shell, tables
+from cslm_cli import answers, shell, tables, train_average, train_export, train_tables
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
-    from cslm_train.generate import Chunk, Finished
-    from cslm_train.generating.questions import Question
-    from cslm_train.training.metrics import TrainSummary
 
-app = shell.make_app("Train on mixes in both alignment stages; generate and evaluate.")
+app = shell.make_app("Train on mixes in both alignment stages; generate, evaluate, export.")
 
 
 class TaskName(StrEnum):
@@ -52,6 +45,10 @@ RunOption = Annotated[
         "the last one trained.",
         show_default=False,
     ),
+]
+CheckpointOption = Annotated[
+    str,
+    typer.Option(help="Which checkpoint: last, best (the lowest validation loss) or its step."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")]
 TemperatureOption = Annotated[
@@ -134,40 +131,7 @@ def run(
     if json:
         tables.print_json(summaries)
     else:
-        _print_runs(summaries)
-
-
-def _print_runs(summaries: list[TrainSummary]) -> None:
-    rows: list[tuple[str, Callable[[TrainSummary], Any]]] = [
-        ("steps", lambda s: f"{s.steps} of {s.num_steps}"),
-        ("parameters", lambda s: s.num_parameters),
-        ("tokens read", lambda s: s.tokens),
-        ("tokens trained", lambda s: s.trained_tokens),
-        ("train loss, first", lambda s: s.first_train_loss),
-        ("train loss, last", lambda s: s.last_train_loss),
-        ("valid loss, first", lambda s: s.first_valid_loss),
-        ("valid loss, last", lambda s: s.last_valid_loss),
-        ("seconds", lambda s: s.seconds),
-        ("tokens a second", lambda s: s.tokens_per_second),
-        ("packs", lambda s: s.num_packs),
-        ("padding share", lambda s: 1 - s.pack_fill),
-        ("samples left out", lambda s: s.num_skipped),
-        ("samples cut or split", lambda s: s.num_split),
-    ]
-    tables.print_table(
-        ["", *(s.stage for s in summaries)],
-        [(name, *(value(s) for s in summaries)) for name, value in rows],
-    )
-    tables.print_table(
-        ["stage", "task/languages", "valid loss, first", "last"],
-        [
-            (summary.stage, group, first, last)
-            for summary in summaries
-            for group, (first, last) in summary.group_losses.items()
-        ],
-    )
-    for summary in summaries:
-        typer.echo(f"{summary.stage}: {summary.run_dir}")
+        train_tables.print_runs(summaries)
 
 
 @app.command()
@@ -208,9 +172,19 @@ def generate(
     top_p: TopPOption = 1.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn, and of the wording.")] = 0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1000,
+    piece_units: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Speech comes in pieces of so many units, for a vocoder that can begin early. "
+            "Default: in whole chunks.",
+            show_default=False,
+        ),
+    ] = None,
     free: FreeOption = None,
     run: RunOption = None,
     stage: StageOption = None,
+    checkpoint: CheckpointOption = "last",
     device: DeviceOption = "cpu",
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line for each chunk, as it comes.")
@@ -226,15 +200,17 @@ def generate(
     from cslm_data.templates import load_prompts
 
     own = load_prompts(prompts) if prompts is not None else None
-    from cslm_train.generating.questions import pose
-    from cslm_train.run_choice import choose_run
+    from cslm_train.generating.questions import pose, seconds_per_unit
+    from cslm_train.run_choice import choose_checkpoint, choose_run
     from cslm_train.run_folder import RunInfo
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None, task=task.value)
+    info = RunInfo.load(run_dir)
+    step = choose_checkpoint(run_dir, checkpoint)
     question = pose(
         where,
-        RunInfo.load(run_dir),
+        info,
         task.value,
         text=text,
         audio=audio,
@@ -245,55 +221,30 @@ def generate(
         seed=seed,
         prompts=own,
     )
-    from cslm_train.generate import Chunk, answer
-    from cslm_train.generating.decoding import Sampling
+    from cslm_train.generate import answer
+    from cslm_train.generating.chunks import Chunk
+    from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
-    loaded = load_run(run_dir, device=device)
-    events = answer(loaded, question, sampling=sampling, max_tokens=max_tokens, free=free)
+    loaded = load_run(run_dir, step=step, device=device)
+    events = answer(
+        loaded,
+        question,
+        sampling=sampling,
+        max_tokens=max_tokens,
+        free=free,
+        piece_units=piece_units,
+        seconds_per_unit=seconds_per_unit(where, info, question.answer_language),
+    )
     for event in events:
         if json:
             kind = "chunk" if isinstance(event, Chunk) else "end"
-            _print_line(_safe_json({"event": kind, **dataclasses.asdict(event)}))
+            answers.print_line(answers.safe_json({"event": kind, **dataclasses.asdict(event)}))
         elif isinstance(event, Chunk):
-            _print_line(_chunk_line(event))
+            answers.print_line(answers.chunk_line(event))
         else:
-            typer.echo(_end_line(event, question), err=True)
-
-
-def _chunk_line(chunk: Chunk) -> str:
-    content = _printable(chunk.text) if chunk.text else " ".join(map(str, chunk.units))
-    return f"{chunk.part} [{chunk.language}] {content}"
-
-
-def _end_line(end: Finished, question: Question) -> str:
-    form = {None: "", True: ", well formed", False: ", not well formed"}[end.well_formed]
-    stopped = "" if end.stop == "end" else ", cut at the limit of tokens"
-    speed = end.num_tokens / end.seconds if end.seconds else 0.0
-    return (
-        f"{question.task}: {end.num_tokens} tokens in {end.seconds:.2f} s "
-        f"({speed:.0f} a second){stopped}{form}"
-    )
-
-
-def _print_line(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _printable(text: str) -> str:
-    """A model's text, or JSON, without the characters that would steer a terminal."""
-    return "".join(c if _is_printable(c) else jsonlib.dumps(c)[1:-1] for c in text)
-
-
-def _is_printable(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
-
-
-def _safe_json(value: dict[str, Any]) -> str:
-    """JSON on one line, every character of it printable."""
-    return _printable(jsonlib.dumps(value, ensure_ascii=False))
+            typer.echo(answers.end_line(event, question), err=True)
 
 
 @app.command()
@@ -301,6 +252,7 @@ def evaluate(
     workspace: WorkspaceOption = None,
     run: RunOption = None,
     stage: StageOption = None,
+    checkpoint: CheckpointOption = "last",
     split: Annotated[str, typer.Option(help="Held-out split: test, valid or train.")] = "test",
     mix: Annotated[
         str | None,
@@ -321,18 +273,19 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure loss, error rates, translation and the form of answers on a held-out split."""
-    from cslm_train.run_choice import choose_run
+    from cslm_train.run_choice import choose_checkpoint, choose_run
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
+    step = choose_checkpoint(run_dir, checkpoint)
     from cslm_train.evaluate import evaluate as run_evaluate
-    from cslm_train.generating.decoding import Sampling
+    from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     evaluation = run_evaluate(
         where,
-        load_run(run_dir, device=device),
+        load_run(run_dir, step=step, device=device),
         run_dir,
         split=split,
         mix=mix,
@@ -364,6 +317,10 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
+
+
+train_average.register(app)
+train_export.register(app)
 
 
 def main() -> None:

@@ -93,6 +93,14 @@ _DOCUMENTS: dict[str, tuple[str, str]] = {
 """JSON behind each placeholder of views.sql: pattern in the workspace, columns."""
 
 
+_LINES: dict[str, str] = {
+    "metric_lines": "runs/*/metrics/{*,*/*}.jsonl",
+    "skipped_lines": "runs/*/skipped.jsonl",
+}
+"""Files of one JSON object a line behind each placeholder of views.sql; a line that a running
+training has half written is none."""
+
+
 def read_sql(name: str) -> str:
     """Text of `cslm_data/sql/<name>.sql`."""
     return resources.files("cslm_data.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
@@ -213,6 +221,7 @@ def _make_views(connection: Connection, workspace: Workspace) -> None:
             for name, part in _PARTS.items()
         },
         **{name: _scan(workspace.root, *file, "read_json") for name, file in _DOCUMENTS.items()},
+        **{name: _scan_lines(workspace.root, pattern) for name, pattern in _LINES.items()},
     }
     text = read_sql("views")
     for name, scan in scans.items():
@@ -257,6 +266,18 @@ def _scan(root: Path, pattern: str, columns: str, reader: str, *, alike: bool = 
     )
 
 
+def _scan_lines(root: Path, pattern: str) -> str:
+    """A table expression over the lines of files as `json`, or an empty one."""
+    found = [each for each in _alternatives(pattern) if next(root.glob(each), None) is not None]
+    if not found:
+        return f"({_nothing('json json')})"
+    files = "[" + ", ".join(quoted(root / each) for each in found) + "]"
+    return (
+        f"(select * from read_json_objects({files}, format = 'newline_delimited', "
+        "ignore_errors = true, filename = true))"
+    )
+
+
 def _nothing(columns: str) -> str:
     """No rows of some columns and a filename."""
     nulls = ", ".join(f"null::{kind} as {name}" for name, kind in _split_columns(columns))
@@ -264,11 +285,12 @@ def _nothing(columns: str) -> str:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """`{a,b}.x` as `a.x` and `b.x`; a pattern without braces alone."""
-    if not pattern.startswith("{"):
+    """`x{a,b}.y` as `xa.y` and `xb.y`; a pattern without braces alone."""
+    if "{" not in pattern:
         return [pattern]
-    inside, suffix = pattern[1:].split("}")
-    return [part + suffix for part in inside.split(",")]
+    prefix, rest = pattern.split("{")
+    inside, suffix = rest.split("}")
+    return [prefix + part + suffix for part in inside.split(",")]
 
 
 def _split_columns(columns: str) -> list[tuple[str, str]]:

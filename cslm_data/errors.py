@@ -50,3 +50,7 @@ class NoDataError(CslmError):
 
 class CorruptArtefactError(CslmError):
     """A file of ours does not hold what its identity or checksum promises."""
+
+
+class DivergedError(CslmError):
+    """A training whose steps have no usable gradient any more."""

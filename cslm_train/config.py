@@ -111,10 +111,56 @@ class DataConfig:
     """What that folder may hold; the shards read longest ago go first."""
 
 
+LoraTarget = Literal[
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "output_proj",
+    "gate_proj",
+    "inner_proj",
+    "self_attn",
+    "ffn",
+    "self_attn.output_proj",
+    "ffn.output_proj",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters beside frozen weights. A checkpoint holds both, so it can be read alone."""
+
+    rank: int = 0
+    """Inner width of an adapter; 0: no adapters, every weight is trained."""
+    alpha: float = 16.0
+    """What adapters add is multiplied by `alpha / rank`."""
+    dropout: float = 0.0
+    """Probability of dropping an input of an adapter."""
+    targets: tuple[LoraTarget, ...] = ("self_attn", "ffn")
+    """Projections that get one: by name in attention and feed-forward alike (`output_proj` is in
+    both), by place and name (`ffn.output_proj`), or all of a place (`ffn`)."""
+    train_embeddings: Literal["none", "new_rows", "all"] = "new_rows"
+    """Which rows of embedding and output projection train with the adapters: without those of
+    controls and units, `new_rows`, no speech is learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """What stays as it is, and for how long. Rows are those of embedding and output projection."""
+
+    new_rows_only_steps: int | None = 0
+    """So many first steps train only the rows of controls and units, and cost what any step does;
+    None: all steps, which then save the gradients of the rest."""
+    old_rows: bool = False
+    """Never train the rows of the text vocabulary."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW."""
+    """AdamW, or Adafactor."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
+    for each weight; of the fields below it has `lr` and those of weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9
@@ -125,6 +171,9 @@ class OptimizerConfig:
     """Added to the denominator."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    decayed: Literal["all", "matrices", "projections"] = "matrices"
+    """What decays. `matrices`: all weights but norms and biases, the usual; `projections`: also not
+    embedding and output rows. What is frozen does not decay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +181,14 @@ class LRSchedulerConfig:
     """The learning rate over the run: warm-up from 0, then as named."""
 
     name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps."""
+    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps. All
+    reach the final rate when the last step is done."""
     warmup_ratio: float = 0.03
     """Share of the steps that warm up."""
     decay_ratio: float = 0.1
     """Share of the steps that decay; `wsd` only."""
     final_lr_ratio: float = 0.1
-    """Last learning rate over the highest; of no effect for `constant`."""
+    """Final learning rate over the highest; of no effect for `constant`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +217,12 @@ class ValidationConfig:
 
     every_n_steps: int = 50
     """A multiple of `metrics.every_n_steps`."""
+    text_mix: str = ""
+    """Mix of the same vocabulary on whose written instructions the model is measured as well, to
+    see what it forgets when its own mix has none; empty: none."""
+    max_forgetting: float | None = None
+    """Warn when the perplexity of written instructions is more than so many times that before the
+    first step, e.g. 1.2; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,13 +238,35 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """Steps that change nothing, because what they would teach is not sound."""
+
+    on: bool = True
+    """Skip a step whose loss or gradient is not finite, and record its samples."""
+    max_skipped_steps: int = 10
+    """So many in a row are skipped; one more ends the run with an error."""
+    spike_factor: float = 0.0
+    """Skip a step, too, whose gradient's norm is above so many times the median of those before;
+    0: none."""
+    spike_window: int = 100
+    """Good steps that the median is taken of; none is a spike before there are as many."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricsConfig:
-    """What is recorded in the run's folder."""
+    """What is recorded in the run's folder, and elsewhere."""
 
     every_n_steps: int = 1
     """Steps that make a row of metrics/train.jsonl."""
     tensorboard: bool = True
     """Also write TensorBoard files."""
+    wandb_project: str = ""
+    """Also record to this project of Weights & Biases; empty: not. Needs the extra `[wandb]`."""
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline`: into the run's folder, for `wandb sync`."""
+    peak_tflops: float | None = None
+    """Highest TFLOP/s of one device, for the utilisation `mfu`; None: that of the GPU by its name,
+    and no `mfu` where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +275,12 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -74,7 +74,17 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
     metrics, validation = config.metrics.every_n_steps, config.validation.every_n_steps
     checkpoint = config.checkpoint.every_n_steps
     best = config.checkpoint.keep_best > 0
+    lora, freeze = config.lora, config.freeze
+    rows_train = lora.rank == 0 or lora.train_embeddings != "none"
     rules = {
+        "lora.rank: at least 0": lora.rank >= 0,
+        "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
+        "lora.targets: one or more projections": len(lora.targets) > 0,
+        "freeze.new_rows_only_steps: at least 0": (freeze.new_rows_only_steps or 0) >= 0,
+        "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
+            rows_train or freeze.new_rows_only_steps == 0
+        ),
+        "optimizer.weight_decay: at least 0": config.optimizer.weight_decay >= 0,
         "model.model_dim: an even multiple of model.num_heads, where model.head_dim is not given": (
             model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
         ),
@@ -98,6 +108,11 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
         ),
+        "guard.spike_factor: 0, or above 1": (
+            config.guard.spike_factor == 0 or config.guard.spike_factor > 1
+        ),
+        "guard.max_skipped_steps: at least 0": config.guard.max_skipped_steps >= 0,
+        "validation.max_forgetting: at least 1": (config.validation.max_forgetting or 1) >= 1,
         "validation.every_n_steps: a multiple of metrics.every_n_steps": validation % metrics == 0,
         "checkpoint.every_n_steps: a multiple of metrics.every_n_steps": checkpoint % metrics == 0,
         "checkpoint.every_n_steps: a multiple of validation.every_n_steps, or "
@@ -121,6 +136,7 @@ _POSITIVE = (
     "data.window",
     "data.prefetch",
     "data.cache_gb",
+    "lora.alpha",
     "optimizer.lr",
     "trainer.num_steps",
     "trainer.num_epochs",
@@ -130,7 +146,9 @@ _POSITIVE = (
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",
+    "guard.spike_window",
     "metrics.every_n_steps",
+    "metrics.peak_tflops",
 )
 
 

@@ -69,6 +69,8 @@ class RunInfo:
     config: TrainConfig
     base_id: str | None = None
     """Identity of the Hugging Face model that it, or the run it began with, began with."""
+    averaged: tuple[int, ...] = ()
+    """Steps whose mean its only checkpoint is; none for a run that was trained."""
 
     @property
     def run_id(self) -> str:
@@ -94,6 +96,7 @@ class RunInfo:
             row = json.loads(path.read_text(encoding="utf-8"))
             row.pop("run_id")
             row["languages"] = tuple(row["languages"])
+            row["averaged"] = tuple(row.get("averaged", ()))
             row["config"] = from_dict(row["config"], str(path))
             if row["init_from"] is not None:
                 row["init_from"] = InitialRun(**row["init_from"])

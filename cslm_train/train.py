@@ -23,24 +23,23 @@ from pathlib import Path
 import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
 import torch
 from fairseq2.checkpoint import NOOP_HG_EXPORTER, CheckpointManager, StandardCheckpointManager
-from fairseq2.device import CPU, Device
+from fairseq2.device import CPU, CudaContext, Device
 from fairseq2.early_stopper import NOOP_EARLY_STOPPER
 from fairseq2.error import OperationalError
 from fairseq2.file_system import FileSystem
 from fairseq2.gang import FakeGang, Gang, Gangs, ProcessGroupGang, create_parallel_gangs
 from fairseq2.io import TensorFileDumper, TensorFileLoader
 from fairseq2.metrics import format_as_float
-from fairseq2.metrics.recorders import (
-    MetricDescriptor,
-)
+from fairseq2.metrics.recorders import NOOP_METRIC_DESCRIPTOR, MetricDescriptor
 from fairseq2.nn.ddp import to_ddp
 from fairseq2.nn.utils.module import to_device
 from fairseq2.optim.fp16_loss_scaler import NOOP_FP16_LOSS_SCALER
 from fairseq2.profilers import NOOP_PROFILER
 from fairseq2.task import TaskStopException
 from fairseq2.trainer import Trainer
-from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER
+from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER, CudaDeviceStatTracker
 from fairseq2.utils.gc import NOOP_GARBAGE_COLLECTOR
+from fairseq2.utils.progress import NOOP_PROGRESS_REPORTER
 from fairseq2.utils.rng import RngBag
 from fairseq2.utils.stopwatch import Stopwatch
 from fairseq2.utils.threading import ThreadPool
@@ -51,17 +50,21 @@ from torch.nn import Module
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.models.family import create_model, start_fairseq2
+from cslm_train.models.lora import apply_lora
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.run_folder import checkpoint_steps
 from cslm_train.training.beginning import initial_weights
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
+from cslm_train.training.forgetting import ForgettingWatch, HeldOutText, held_out_text
+from cslm_train.training.freezing import Freezing, freeze_for_good
+from cslm_train.training.guard import make_guard, watch_gradients
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
 from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
 from cslm_train.training.optim import make_lr_scheduler, make_optimizer
 from cslm_train.training.prepare import Prepared, prepare_run, read_prepared
 from cslm_train.training.progress import StepProgress
-from cslm_train.training.recorders import make_recorder
+from cslm_train.training.recorders import make_pace, make_recorder
 from cslm_train.training.stopping import Stop, stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -178,6 +181,8 @@ def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
         )
         if weights is not None:
             model.load_state_dict(weights)
+    apply_lora(model, info.config.lora)
+    freeze_for_good(model, info.config.freeze)
     if gangs.root.size > 1:
         return to_ddp(model, gangs)
     to_device(model, gangs.device)
@@ -191,10 +196,10 @@ def _make_trainer(
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
     model = _make_model(prepared, gangs, fresh=fresh)
-    optimizer = make_optimizer(model, config.optimizer)
-    scheduler = make_lr_scheduler(
-        optimizer, config.lr_scheduler, lr=config.optimizer.lr, num_steps=info.num_steps
-    )
+    freezing = Freezing(model, config, num_text=info.num_text)
+    freezing.watch(model)
+    optimizer = make_optimizer(model, config.optimizer, held_rows=freezing.held_rows)
+    scheduler = make_lr_scheduler(optimizer, config.lr_scheduler, num_steps=info.num_steps)
     file_system = resolver.resolve(FileSystem)
     manager = StandardCheckpointManager(
         run_dir,
@@ -204,16 +209,27 @@ def _make_trainer(
         TensorsOnlyDumper(resolver.resolve(TensorFileDumper)),
         resolver.resolve(ThreadPool),
     )
-    recorder = make_recorder(run_dir, file_system, config, record=gangs.root.rank == 0)
+    first = gangs.root.rank == 0
+    progress = StepProgress(f"train {info.stage}", info.num_steps, shown=first)
+    recorder = make_recorder(
+        run_dir,
+        file_system,
+        info,
+        pace=make_pace(info, gangs),
+        watchers=(progress.show, ForgettingWatch(run_dir, config.validation.max_forgetting).show),
+        record=first,
+    )
     watch = Stopwatch()
     watch.start()
 
-    def reader(plan: PackPlan, *, seed: int | None, accumulation: int) -> ShardReader:
+    def reader(
+        plan: PackPlan, *, seed: int | None, accumulation: int, text: HeldOutText | None = None
+    ) -> ShardReader:
         made = ShardReader(
             plan,
-            prepared.shards,
+            prepared.shards if text is None else text.shards_dir,
             prepared.vocabulary,
-            groups=prepared.groups,
+            groups=prepared.groups if text is None else text.groups,
             seed=seed,
             rank=gangs.dp.rank,
             num_ranks=gangs.dp.size,
@@ -225,13 +241,19 @@ def _make_trainer(
         return made
 
     bf16 = config.trainer.precision == "bf16"
-    progress = StepProgress(f"train {info.stage}", info.num_steps)
-    validator: Validator = NOOP_VALIDATOR
+    units, readers = [], []
     if prepared.valid.num_packs:
+        units.append(LossEvalUnit(model, prepared.groups))
+        readers.append(reader(prepared.valid, seed=None, accumulation=1))
+    if (text := held_out_text(prepared, gangs.root)) is not None:
+        units.append(LossEvalUnit(model, text.groups, text_only=True))
+        readers.append(reader(text.plan, seed=None, accumulation=1, text=text))
+    validator: Validator = NOOP_VALIDATOR
+    if units:
         validator = StandardValidator(
-            units=[LossEvalUnit(model, prepared.groups)],
-            data_readers=[reader(prepared.valid, seed=None, accumulation=1)],
-            score_metric_descriptor=_SCORE,
+            units=units,
+            data_readers=readers,
+            score_metric_descriptor=_SCORE if prepared.valid.num_packs else NOOP_METRIC_DESCRIPTOR,
             checkpoint_manager=_as_manager(CommitLater(manager)),
             gangs=gangs,
             amp=bf16,
@@ -241,13 +263,15 @@ def _make_trainer(
             profiler=NOOP_PROFILER,
             device_stat_tracker=NOOP_DEVICE_STAT_TRACKER,
             wall_watch=watch,
-            progress_reporter=progress,
+            progress_reporter=NOOP_PROGRESS_REPORTER,
             seed=config.trainer.seed,
         )
     validated = validator is not NOOP_VALIDATOR
-    return Trainer(
+    unit = LossTrainUnit(model, prepared.groups, stop, make_guard(run_dir, gangs.dp, config.guard))
+    watch_gradients(model, unit.accept)
+    trainer = Trainer(
         model=model,
-        unit=LossTrainUnit(model, prepared.groups, stop),
+        unit=unit,
         data_reader=reader(
             prepared.train,
             seed=config.trainer.seed,
@@ -266,7 +290,11 @@ def _make_trainer(
         metric_recorder=recorder,
         garbage_collector=NOOP_GARBAGE_COLLECTOR,
         profiler=NOOP_PROFILER,
-        device_stat_tracker=NOOP_DEVICE_STAT_TRACKER,
+        device_stat_tracker=(
+            CudaDeviceStatTracker(gangs.device, resolver.resolve(CudaContext))
+            if gangs.device.type == "cuda"
+            else NOOP_DEVICE_STAT_TRACKER
+        ),
         wall_watch=watch,
         progress_reporter=progress,
         seed=config.trainer.seed,
@@ -276,9 +304,13 @@ def _make_trainer(
         validate_every_n_steps=config.validation.every_n_steps if validated else None,
         checkpoint_every_n_steps=config.checkpoint.every_n_steps,
         keep_last_n_checkpoints=config.checkpoint.keep_last,
-        keep_best_n_checkpoints=(config.checkpoint.keep_best or None) if validated else None,
+        keep_best_n_checkpoints=(
+            (config.checkpoint.keep_best or None) if prepared.valid.num_packs else None
+        ),
         publish_metrics_every_n_steps=config.metrics.every_n_steps,
     )
+    freezing.step = lambda: trainer.step_nr
+    return trainer
 
 
 def _as_manager(manager: object) -> CheckpointManager:

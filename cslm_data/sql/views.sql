@@ -251,6 +251,43 @@ select
     "key",
 from {batch_parts};
 
+-- One row per number that a training run recorded: at which step, of which kind of row (`train`, `valid`,
+-- `valid/text`), and of which task and languages, null for the whole.
+create or replace temp view run_metrics as
+with found as (
+    select
+        regexp_extract(filename, 'runs/([^/]+)/metrics/(.+)[.]jsonl$', ['run', 'category']) as place,
+        (json ->> 'Step')::ubigint as step,
+        unnest(json_keys(json)) as name,
+        json,
+    from {metric_lines}
+)
+
+select
+    place.run as run,
+    place.category as category,
+    step,
+    split_part(name, '/', 1) as metric,
+    nullif(split_part(name, '/', 2), '') as task,
+    nullif(split_part(name, '/', 3), '') as languages,
+    try_cast(json ->> ('$."' || name || '"') as double) as "value",
+from found
+where name not in ('Step', 'Time') and "value" is not null;
+
+-- One row per step that a training run skipped, because its loss or gradient was not sound: `keys` are the
+-- samples of the step, `suspects` those whose own loss is not finite.
+create or replace temp view skipped_steps as
+select
+    regexp_extract(filename, 'runs/([^/]+)/[^/]+$', 1) as run,
+    (json ->> 'step')::ubigint as step,
+    json ->> 'reason' as reason,
+    (json ->> 'loss')::double as loss,
+    (json ->> 'grad_norm')::double as grad_norm,
+    (json ->> 'limit')::double as "limit",
+    (json -> 'keys')::varchar[] as keys,
+    (json -> 'suspects')::varchar[] as suspects,
+from {skipped_lines};
+
 -- One row per turn of a dialogue, with the utterance that speaks it where there is one. Where the only
 -- one was moved out, `curation_id` says by which filter or dedup, and for `excluded` why.
 create or replace temp view dialogue_turns as

@@ -12,12 +12,16 @@ from torch import Tensor
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.lora import merged_weights
 from cslm_train.run_folder import RunInfo, checkpoint_steps, model_file, text_tokenizer_folder
 from cslm_train.vocabulary import JointVocabulary
 
 
 def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
-    """The weights of a checkpoint. Nothing but tensors is unpickled."""
+    """The weights of a checkpoint as a plain model has them: adapters are merged.
+
+    Nothing but tensors is unpickled.
+    """
     path = model_file(run_dir, step)
     try:
         weights: dict[str, Tensor] = torch.load(
@@ -30,7 +34,7 @@ def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
         ) from None
     except (RuntimeError, ValueError, EOFError, UnpicklingError):
         raise CorruptArtefactError(f"{path}: not a checkpoint of tensors; train again") from None
-    return weights
+    return merged_weights(weights, RunInfo.load(run_dir).config.lora)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,12 +54,13 @@ def make_run(
     num_units: int = 20,
     max_seq_len: int = 128,
     step: int = 3,
+    model: ModelConfig | None = None,
     lessons: Sequence[Sequence[Segment]] = (),
 ) -> Path:
     """Write `run_dir` with one checkpoint, of a model that knows the lessons by heart."""
     shutil.copytree(tokenizer_folder, text_tokenizer_folder(run_dir))
     vocabulary = JointVocabulary(load_text_tokenizer(tokenizer_folder), num_units)
-    config = ModelConfig(
+    config = model or ModelConfig(
         model_dim=32,
         num_layers=2,
         num_heads=4,
@@ -88,16 +89,16 @@ def make_run(
     )
     info.save(run_dir)
     torch.manual_seed(5)
-    model = create_model(config, vocabulary)
+    made = create_model(config, vocabulary)
     if lessons:
-        teach(model, vocabulary, lessons)
+        teach(made, vocabulary, lessons)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in made.parameters():
             # Far from uniform, so that greedy answers do not hang on the last bit of a logit.
             parameter.mul_(3.0 if parameter.ndim > 1 and not lessons else 1.0)
     path = model_file(run_dir, step)
     path.parent.mkdir(parents=True)
-    torch.save(model.state_dict(), path)
+    torch.save(made.state_dict(), path)
     return run_dir
 
 

@@ -1,0 +1,1 @@
+"""The parts of `export.py`: tokenizer, chat template, weights, configuration, model card."""
