@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_run import make_run
 
-from cslm_data.errors import CslmError, NoDataError, UsageError
+from cslm_data.errors import CslmError, MissingArtefactError, NoDataError, UsageError
 from cslm_data.framing import CONTROLS, frame
 from cslm_data.shards import iter_samples
 from cslm_data.text_tokenizer import load_text_tokenizer
@@ -197,6 +198,22 @@ def test_only_rows_that_train_need_gradients(workspace: Workspace) -> None:
     assert whole.memory == some.memory
     assert rows.parameters.trainable == rows.parameters.embedding
     assert rows.memory.optimizer == 8 * rows.parameters.embedding
+
+
+def test_a_stage_that_begins_with_a_run_has_its_architecture(
+    workspace: Workspace, tokenizer_folder: Path
+) -> None:
+    make_run(workspace.runs / "pretrain", tokenizer_folder)
+    other = make_run(workspace.root / "elsewhere" / "other", tokenizer_folder, num_units=50)
+    request = {"stage": "sft", "tokens": 10**6}
+    own = plan(workspace, "paper", **request)
+    assert own.architecture.model.model_dim == 32
+    assert own.architecture.model.max_seq_len == 4096
+    named = plan(workspace, "paper", **request, init_from=other)
+    assert named.architecture.vocab_size == own.architecture.vocab_size + 30
+    assert own.parameters.new_rows == 0
+    with pytest.raises(MissingArtefactError, match="no training run here"):
+        plan(workspace, "paper", **request, init_from=workspace.root)
 
 
 @pytest.mark.parametrize("name", named_configs())
