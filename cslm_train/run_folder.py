@@ -37,6 +37,16 @@ class InitialRun:
     step: int
 
 
+_PLACES = (
+    ("config", "model", "base"),
+    ("config", "data", "shards"),
+    ("config", "data", "cache_dir"),
+    ("config", "data", "cache_gb"),
+    ("config", "data", "prefetch"),
+)
+"""Fields that say where things lie on this machine: another value of one is no other run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
     """Identity of a run: with equal fields it reads the same packs in the same order.
@@ -75,7 +85,8 @@ class RunInfo:
     def run_id(self) -> str:
         """Content hash of everything but where things lie and how the work was shared."""
         values = {**self._identity(), "run": ""}
-        values["config"]["model"]["base"] = ""
+        for _, section, field in _PLACES:
+            values["config"][section][field] = None
         return content_id(values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -118,7 +129,7 @@ class RunInfo:
         return [
             f"{name}: {mine.get(name)} here, {theirs.get(name)} asked for"
             for name in dict.fromkeys((*mine, *theirs))
-            if mine.get(name) != theirs.get(name) and name != "config.model.base"  # a place
+            if mine.get(name) != theirs.get(name) and tuple(name.split(".")) not in _PLACES
         ]
 
 
