@@ -168,7 +168,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "adafactor"] = "adamw"
     """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
-    for each weight; of the fields below it has `lr` and those of weight decay."""
+    for each weight, and cannot be sharded; of the fields below it has `lr` and weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9

@@ -8,9 +8,11 @@ import torch
 from fairseq2.optim.lr_schedulers import LRScheduler
 from fairseq2.optim.lr_schedulers.lr_scheduler import AbstractLRScheduler
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Module, Parameter
 from torch.optim import Adafactor, AdamW, Optimizer
 
+from cslm_data.errors import UsageError
 from cslm_train.config import LRSchedulerConfig, OptimizerConfig
 from cslm_train.training.freezing import local, token_tables
 from cslm_train.training.rates import rate_factor
@@ -25,11 +27,16 @@ def make_optimizer(
     """The optimizer by name, over every weight that trains. A model may be wrapped.
 
     `held_rows` says how many of the first rows of a weight do not decay now. Weights without a
-    gradient do not either.
+    gradient do not either. Raises UsageError for Adafactor over a sharded model.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer: Optimizer
     if config.name == "adafactor":
+        if any(isinstance(parameter, DTensor) for parameter in trained):
+            raise UsageError(
+                "optimizer.name: adafactor keeps what is not of a weight's shape, so it cannot be "
+                "sharded; set optimizer.name=adamw, or train without shards"
+            )
         optimizer = Adafactor(trained, lr=config.lr)
     else:
         optimizer = AdamW(

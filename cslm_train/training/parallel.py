@@ -8,6 +8,8 @@ leaves normalisation and the loss in fp32. One process is never sharded, whateve
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import weakref
 from collections.abc import Iterator
 from datetime import timedelta
@@ -53,7 +55,22 @@ def root_gang(world: WorldInfo, device: Device, *, timeout_minutes: float) -> Ga
     if world.size == 1:
         return FakeGang(device)
     timeout = timedelta(minutes=timeout_minutes)
-    return ProcessGroupGang.create_default_process_group(device, timeout=timeout)
+    with _silent_stdout():
+        return ProcessGroupGang.create_default_process_group(device, timeout=timeout)
+
+
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Gloo greets its peers on stdout, which is for the summary of a run."""
+    sys.stdout.flush()
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
 
 
 def make_gangs(root: Gang, parallel: ParallelConfig) -> Gangs:
@@ -67,7 +84,8 @@ def make_gangs(root: Gang, parallel: ParallelConfig) -> Gangs:
             f"parallel.shard_group_size: {root.size} processes do not make groups of {size}; set "
             "it to a divisor of their number, or leave it out to shard over all"
         )
-    return create_fsdp_gangs(gangs, size)
+    with _silent_stdout():
+        return create_fsdp_gangs(gangs, size)
 
 
 def is_sharded(gangs: Gangs) -> bool:

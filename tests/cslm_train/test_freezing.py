@@ -221,6 +221,8 @@ def test_each_process_holds_the_old_rows_of_its_shard(
     assert freezing.held_rows(model.final_proj.weight) == 3
     with_gradient = [name for name, p in model.named_parameters() if p.grad is not None]
     assert with_gradient == list(TABLES[:1] if tied else TABLES)
+    with pytest.raises(UsageError, match="adafactor .* cannot be sharded"):
+        make_optimizer(model, OptimizerConfig(name="adafactor"))
     left = model.final_proj.weight.grad.to_local().abs().sum(dim=1)
     assert (left[:3] == 0).all()
     assert (left[3:] > 0).all()
