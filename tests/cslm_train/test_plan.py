@@ -40,12 +40,18 @@ def plan(workspace: Workspace, config: str, *settings: str, **request) -> RunPla
 
 
 def describe(mix_dir: Path, lengths: dict[str, list[int]]) -> None:
-    """Add to a mix what build-mix says of the samples' tokens."""
-    rows = [(split, length) for split in lengths for length in lengths[split]]
+    """Add to a mix what build-mix says of the samples' tokens, true or not."""
+    keys = {split: [s.key for s in iter_samples(mix_dir, split)] for split in ("train", "valid")}
+    rows = [
+        (split, length, keys.get(split, [])[number : number + 1])
+        for split in lengths
+        for number, length in enumerate(lengths[split])
+    ]
     table = pa.table(
         {
-            "split": pa.array([split for split, _ in rows]),
-            "num_tokens": pa.array([length for _, length in rows], pa.uint32()),
+            "split": pa.array([split for split, _, _ in rows]),
+            "num_tokens": pa.array([length for _, length, _ in rows], pa.uint32()),
+            "key": pa.array([key[0] if key else "" for _, _, key in rows]),
         }
     )
     pq.write_table(table, mix_dir / "mix.parquet")
@@ -79,10 +85,12 @@ def test_a_run_is_what_its_plan_said(
     workspace: Workspace, build_mix: Callable[..., Path], vocabulary: JointVocabulary
 ) -> None:
     folder = build_mix()
-    samples = list(iter_samples(folder, "train"))
-    framed = [frame(sample.segments, vocabulary.framing) for sample in samples]
-    lengths = [len(ids) for ids, _ in vocabulary.encode_batch(framed)]
-    describe(folder, {"train": lengths, "valid": [9]})
+    of_splits = {}
+    for split in ("train", "valid"):
+        framed = [frame(s.segments, vocabulary.framing) for s in iter_samples(folder, split)]
+        of_splits[split] = [len(ids) for ids, _ in vocabulary.encode_batch(framed)]
+    lengths = of_splits["train"]
+    describe(folder, of_splits)
     before = plan(workspace, "smoke", *TINY)
     summary = run_training(
         workspace, stage="pretrain", config=load_config("smoke", TINY, stage="pretrain")
