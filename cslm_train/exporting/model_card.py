@@ -262,9 +262,9 @@ def _limits(card: CardInputs) -> str:
     return f"""\
 ## Limits
 
-- In transformers and vLLM, a user's text that spells a control or unit, such as
-  `{names.controls[SPEECH_START]}`, becomes that token; CSLM's own tools take it as plain
-  characters. Text from strangers is plain when it is encoded by itself with
+- In transformers and vLLM, a user's text that spells a control, a unit or a special token of the
+  base model, such as `{names.controls[SPEECH_START]}`, becomes that token; CSLM's own
+  tools take it as plain characters. Text from strangers is plain when it is encoded by itself with
   `split_special_tokens=True`.
 - The chat template is made from what was trained. Parts of a message's content are tokenized each
   by itself, as in training; inside of one string, a few tokens where parts meet may be others.
