@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
-import sys
-import unicodedata
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import shell, tables, train_export, train_tables
+from cslm_cli import answers, shell, tables, train_average, train_export, train_tables
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
-    from cslm_train.generate import Chunk, Finished
-    from cslm_train.generating.questions import Question
 
 app = shell.make_app("Train on mixes in both alignment stages; generate, evaluate, export.")
 
@@ -96,6 +91,9 @@ def run(
         Path | None,
         typer.Option(help="Run whose weights sft begins with. Default: runs/pretrain."),
     ] = None,
+    init_checkpoint: Annotated[
+        str, typer.Option(help="At which of its checkpoints: last, best or a step.")
+    ] = "last",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run in this folder.")
     ] = False,
@@ -128,11 +126,14 @@ def run(
             mix=mix,
             output_dir=output_dir,
             init_from=init_from,
+            init_checkpoint=init_checkpoint,
             overwrite=overwrite,
         )
         summaries.append(summary)
         if not summary.finished:
             break
+    if not shell.is_first():
+        return
     if json:
         tables.print_json(summaries)
     else:
@@ -177,6 +178,15 @@ def generate(
     top_p: TopPOption = 1.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn, and of the wording.")] = 0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1000,
+    piece_units: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Speech comes in pieces of so many units, for a vocoder that can begin early. "
+            "Default: in whole chunks.",
+            show_default=False,
+        ),
+    ] = None,
     free: FreeOption = None,
     run: RunOption = None,
     stage: StageOption = None,
@@ -196,16 +206,17 @@ def generate(
     from cslm_data.templates import load_prompts
 
     own = load_prompts(prompts) if prompts is not None else None
-    from cslm_train.generating.questions import pose
+    from cslm_train.generating.questions import pose, seconds_per_unit
     from cslm_train.run_choice import choose_checkpoint, choose_run
     from cslm_train.run_folder import RunInfo
 
     where = shell.workspace_of(workspace)
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None, task=task.value)
+    info = RunInfo.load(run_dir)
     step = choose_checkpoint(run_dir, checkpoint)
     question = pose(
         where,
-        RunInfo.load(run_dir),
+        info,
         task.value,
         text=text,
         audio=audio,
@@ -216,55 +227,30 @@ def generate(
         seed=seed,
         prompts=own,
     )
-    from cslm_train.generate import Chunk, answer
-    from cslm_train.generating.decoding import Sampling
+    from cslm_train.generate import answer
+    from cslm_train.generating.chunks import Chunk
+    from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     loaded = load_run(run_dir, step=step, device=device)
-    events = answer(loaded, question, sampling=sampling, max_tokens=max_tokens, free=free)
+    events = answer(
+        loaded,
+        question,
+        sampling=sampling,
+        max_tokens=max_tokens,
+        free=free,
+        piece_units=piece_units,
+        seconds_per_unit=seconds_per_unit(where, info, question.answer_language),
+    )
     for event in events:
         if json:
             kind = "chunk" if isinstance(event, Chunk) else "end"
-            _print_line(_safe_json({"event": kind, **dataclasses.asdict(event)}))
+            answers.print_line(answers.safe_json({"event": kind, **dataclasses.asdict(event)}))
         elif isinstance(event, Chunk):
-            _print_line(_chunk_line(event))
+            answers.print_line(answers.chunk_line(event))
         else:
-            typer.echo(_end_line(event, question), err=True)
-
-
-def _chunk_line(chunk: Chunk) -> str:
-    content = _printable(chunk.text) if chunk.text else " ".join(map(str, chunk.units))
-    return f"{chunk.part} [{chunk.language}] {content}"
-
-
-def _end_line(end: Finished, question: Question) -> str:
-    form = {None: "", True: ", well formed", False: ", not well formed"}[end.well_formed]
-    stopped = "" if end.stop == "end" else ", cut at the limit of tokens"
-    speed = end.num_tokens / end.seconds if end.seconds else 0.0
-    return (
-        f"{question.task}: {end.num_tokens} tokens in {end.seconds:.2f} s "
-        f"({speed:.0f} a second){stopped}{form}"
-    )
-
-
-def _print_line(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _printable(text: str) -> str:
-    """A model's text, or JSON, without the characters that would steer a terminal."""
-    return "".join(c if _is_printable(c) else jsonlib.dumps(c)[1:-1] for c in text)
-
-
-def _is_printable(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
-
-
-def _safe_json(value: dict[str, Any]) -> str:
-    """JSON on one line, every character of it printable."""
-    return _printable(jsonlib.dumps(value, ensure_ascii=False))
+            typer.echo(answers.end_line(event, question), err=True)
 
 
 @app.command()
@@ -299,7 +285,7 @@ def evaluate(
     run_dir = choose_run(where, run=run, stage=stage.value if stage else None)
     step = choose_checkpoint(run_dir, checkpoint)
     from cslm_train.evaluate import evaluate as run_evaluate
-    from cslm_train.generating.decoding import Sampling
+    from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
@@ -339,6 +325,7 @@ def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+train_average.register(app)
 train_export.register(app)
 
 

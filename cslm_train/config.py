@@ -99,10 +99,56 @@ class DataConfig:
     """Steps read and encoded ahead, in the background."""
 
 
+LoraTarget = Literal[
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "output_proj",
+    "gate_proj",
+    "inner_proj",
+    "self_attn",
+    "ffn",
+    "self_attn.output_proj",
+    "ffn.output_proj",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters beside frozen weights. A checkpoint holds both, so it can be read alone."""
+
+    rank: int = 0
+    """Inner width of an adapter; 0: no adapters, every weight is trained."""
+    alpha: float = 16.0
+    """What adapters add is multiplied by `alpha / rank`."""
+    dropout: float = 0.0
+    """Probability of dropping an input of an adapter."""
+    targets: tuple[LoraTarget, ...] = ("self_attn", "ffn")
+    """Projections that get one: by name in attention and feed-forward alike (`output_proj` is in
+    both), by place and name (`ffn.output_proj`), or all of a place (`ffn`)."""
+    train_embeddings: Literal["none", "new_rows", "all"] = "new_rows"
+    """Which rows of embedding and output projection train with the adapters: without those of
+    controls and units, `new_rows`, no speech is learnt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """What stays as it is, and for how long. Rows are those of embedding and output projection."""
+
+    new_rows_only_steps: int | None = 0
+    """So many first steps train only the rows of controls and units, and cost what any step does;
+    None: all steps, which then save the gradients of the rest."""
+    old_rows: bool = False
+    """Never train the rows of the text vocabulary."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW."""
+    """AdamW, or Adafactor."""
 
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
+    for each weight; of the fields below it has `lr` and those of weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9
@@ -113,6 +159,9 @@ class OptimizerConfig:
     """Added to the denominator."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    decayed: Literal["all", "matrices", "projections"] = "matrices"
+    """What decays. `matrices`: all weights but norms and biases, the usual; `projections`: also not
+    embedding and output rows. What is frozen does not decay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +169,14 @@ class LRSchedulerConfig:
     """The learning rate over the run: warm-up from 0, then as named."""
 
     name: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
-    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps."""
+    """`wsd` holds the rate, then decays it exponentially over the last `decay_ratio` of steps. All
+    reach the final rate when the last step is done."""
     warmup_ratio: float = 0.03
     """Share of the steps that warm up."""
     decay_ratio: float = 0.1
     """Share of the steps that decay; `wsd` only."""
     final_lr_ratio: float = 0.1
-    """Last learning rate over the highest; of no effect for `constant`."""
+    """Final learning rate over the highest; of no effect for `constant`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +190,36 @@ class TrainerConfig:
     num_epochs: float | None = 1.0
     """Passes over the packs, when `num_steps` is None."""
     grad_accumulation: int = 1
-    """Packs of one step on each process."""
+    """Packs of one step on each process, unless `packs_per_step` is given."""
+    packs_per_step: int | None = None
+    """Packs of one step on all processes together; a multiple of their number. With it a run takes
+    the same steps on any number of processes. None: processes x `grad_accumulation`."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; weights and optimizer stay fp32."""
+    """`bf16`: weights and optimizer stay fp32. Sharded weights are cast whole, and gradients summed
+    in fp32; elsewhere it is autocast."""
     num_threads: int | None = None
     """CPU threads; None: OMP_NUM_THREADS, else the cores divided by the processes of this host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How processes share the work. A run may go on with other values of all of these."""
+
+    data_parallel: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: every process has all weights; `fsdp`: each holds a share of weights, gradients and
+    optimizer (FSDP2). One process alone needs neither."""
+    shard_group_size: int | None = None
+    """`fsdp`: processes that share one copy of the weights, best those of a host; None: all."""
+    activation_checkpointing: Literal["none", "layer"] = "none"
+    """`layer`: keep only the inputs of layers for the backward pass and compute the rest again."""
+    checkpoint_every_nth_layer: int = 1
+    """With `layer`: 1 for every layer, 2 for every second …"""
+    compile: bool = False
+    """Compile each layer with torch.compile; attention stays as it is."""
+    timeout_minutes: float = 15.0
+    """Longest wait of a process for the others, also while the first one plans the packs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +286,12 @@ class TrainConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)

@@ -74,7 +74,17 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
     metrics, validation = config.metrics.every_n_steps, config.validation.every_n_steps
     checkpoint = config.checkpoint.every_n_steps
     best = config.checkpoint.keep_best > 0
+    lora, freeze = config.lora, config.freeze
+    rows_train = lora.rank == 0 or lora.train_embeddings != "none"
     rules = {
+        "lora.rank: at least 0": lora.rank >= 0,
+        "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
+        "lora.targets: one or more projections": len(lora.targets) > 0,
+        "freeze.new_rows_only_steps: at least 0": (freeze.new_rows_only_steps or 0) >= 0,
+        "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
+            rows_train or freeze.new_rows_only_steps == 0
+        ),
+        "optimizer.weight_decay: at least 0": config.optimizer.weight_decay >= 0,
         "model.model_dim: an even multiple of model.num_heads, where model.head_dim is not given": (
             model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
         ),
@@ -97,6 +107,13 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         ),
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
+        ),
+        "parallel.shard_group_size: above 1, and only with parallel.data_parallel fsdp": (
+            (size := config.parallel.shard_group_size) is None
+            or (size > 1 and config.parallel.data_parallel == "fsdp")
+        ),
+        "optimizer.name: adamw with parallel.data_parallel fsdp; torch's adafactor has no shards": (
+            config.optimizer.name == "adamw" or config.parallel.data_parallel == "ddp"
         ),
         "guard.spike_factor: 0, or above 1": (
             config.guard.spike_factor == 0 or config.guard.spike_factor > 1
@@ -125,12 +142,16 @@ _POSITIVE = (
     "data.pack_length",
     "data.window",
     "data.prefetch",
+    "lora.alpha",
     "optimizer.lr",
     "trainer.num_steps",
     "trainer.num_epochs",
     "trainer.grad_accumulation",
+    "trainer.packs_per_step",
     "trainer.max_grad_norm",
     "trainer.num_threads",
+    "parallel.checkpoint_every_nth_layer",
+    "parallel.timeout_minutes",
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",

@@ -30,7 +30,7 @@ from cslm_data.records import SPLITS, Sample
 from cslm_data.shards import MixInfo, iter_samples
 from cslm_data.workspace import Workspace, atomic_path, write_json
 from cslm_train.evaluating.predictions import GENERATED, answer_group
-from cslm_train.generating.decoding import GREEDY, Sampling
+from cslm_train.generating.sampling import GREEDY, Sampling
 from cslm_train.models.loading import LoadedRun
 from cslm_train.packing.reader import PackedBatch
 from cslm_train.training.loss import token_nll

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from cslm_data.errors import UsageError
-from cslm_data.framing import ANSWER, QUESTION, frame_prompt
+from cslm_data.framing import frame_prompt
 from cslm_train.evaluating.scores import is_well_formed_chain
-from cslm_train.generating.decoding import GREEDY, Prompt, Sampling, Stop, room, stream
+from cslm_train.generating.chunks import Chunk, chunks
+from cslm_train.generating.decoding import Prompt, Stop, room, stream
 from cslm_train.generating.grammar import (
     CHAIN,
     SPEECH_ANSWER,
@@ -19,11 +19,10 @@ from cslm_train.generating.grammar import (
     Grammar,
     Rules,
 )
+from cslm_train.generating.playback import Playback, SpeechReady, play
 from cslm_train.generating.questions import Question
+from cslm_train.generating.sampling import GREEDY, Sampling
 from cslm_train.models.loading import LoadedRun
-from cslm_train.vocabulary import JointVocabulary
-
-AnswerPart = Literal["tq", "ta", "sa"]
 
 RULES: dict[str, Rules] = {
     "asr": TEXT_ANSWER,
@@ -47,20 +46,6 @@ DEFAULT_MAX_TOKENS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """A stretch of an answer: text question, text or speech."""
-
-    part: AnswerPart
-    language: str
-    text: str = ""
-    units: tuple[int, ...] = ()
-    num_tokens: int
-    """Of its text or units, without controls."""
-    seconds_since_start: float
-    """When it was complete."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Finished:
     """How an answer ended."""
 
@@ -70,44 +55,8 @@ class Finished:
     stop: Stop
     well_formed: bool | None
     """Of a chain of modality; None for other tasks."""
-
-
-def chunks(
-    tokens: Iterable[int],
-    vocabulary: JointVocabulary,
-    *,
-    language: str,
-    answer_language: str,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Chunk]:
-    """The stretches of an answer, whatever its form, each when the token after it comes."""
-    start = clock()
-    question, answer = vocabulary.control_id(QUESTION), vocabulary.control_id(ANSWER)
-    open_kind, stretch, asking = "control", list[int](), False
-
-    def close() -> Iterator[Chunk]:
-        if stretch:
-            (piece,) = vocabulary.decode(stretch)
-            tq = asking and piece.kind == "text"
-            yield Chunk(
-                part="sa" if piece.kind == "units" else "tq" if tq else "ta",
-                language=language if tq else answer_language,
-                text=piece.text,
-                units=tuple(piece.units.tolist()),
-                num_tokens=len(stretch),
-                seconds_since_start=clock() - start,
-            )
-
-    for token in tokens:
-        kind = vocabulary.kind(token)
-        if kind != open_kind:
-            yield from close()
-            open_kind, stretch = kind, []
-        if kind in ("text", "units"):
-            stretch.append(token)
-        elif token in (question, answer):
-            asking = token == question
-    yield from close()
+    playback: Playback | None
+    """How its speech came; None without speech."""
 
 
 def answer(
@@ -117,10 +66,14 @@ def answer(
     sampling: Sampling = GREEDY,
     max_tokens: int = DEFAULT_MAX_TOKENS,
     free: bool | None = None,
+    piece_units: int | None = None,
+    seconds_per_unit: float | None = None,
 ) -> Iterator[Chunk | Finished]:
     """The chunks of the answer as they are produced, then how it ended.
 
     `free`: any token may come; None: only in a chain of modality, other tasks keep to their form.
+    `piece_units`: speech comes in pieces of so many units; None: in whole chunks.
+    `seconds_per_unit`: how long a unit plays, to say whether a listener would have waited.
     Raises UsageError when the question leaves no room for an answer.
     """
     vocabulary = run.vocabulary
@@ -137,14 +90,20 @@ def answer(
         max_tokens=max_tokens,
         grammar=None if free else Grammar(vocabulary, RULES[question.task]),
     )
-    return _answer(run, question, prompt, sampling)
+    return _answer(run, question, prompt, sampling, piece_units, seconds_per_unit)
 
 
 def _answer(
-    run: LoadedRun, question: Question, prompt: Prompt, sampling: Sampling
+    run: LoadedRun,
+    question: Question,
+    prompt: Prompt,
+    sampling: Sampling,
+    piece_units: int | None,
+    seconds_per_unit: float | None,
 ) -> Iterator[Chunk | Finished]:
     vocabulary = run.vocabulary
     tokens: list[int] = []
+    speech: list[SpeechReady] = []
 
     def heard() -> Iterator[int]:
         for token in stream(run, prompt, sampling=sampling):
@@ -152,12 +111,18 @@ def _answer(
             yield token
 
     start = time.monotonic()
-    yield from chunks(
+    for chunk in chunks(
         heard(),
         vocabulary,
         language=question.language,
         answer_language=question.answer_language,
-    )
+        piece_units=piece_units,
+    ):
+        if chunk.part == "sa":
+            speech.append(
+                SpeechReady(chunk.num_tokens, chunk.seconds_since_start, chunk.tokens_since_start)
+            )
+        yield chunk
     ended = bool(tokens) and tokens[-1] == vocabulary.end_id
     chain = question.task in CHAINS
     yield Finished(
@@ -167,4 +132,5 @@ def _answer(
         well_formed=is_well_formed_chain(vocabulary.decode(tokens), end=vocabulary.framing.end)
         if chain
         else None,
+        playback=play(speech, seconds_per_unit),
     )

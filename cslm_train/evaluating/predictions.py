@@ -12,9 +12,11 @@ import numpy as np
 from cslm_data.framing import frame, frame_prompt
 from cslm_data.records import Sample, Segment, Units
 from cslm_train.evaluating import scores
-from cslm_train.generate import CHAINS, RULES, chunks
-from cslm_train.generating.decoding import Continuation, Prompt, Sampling, decode_batch, room
+from cslm_train.generate import CHAINS, RULES
+from cslm_train.generating.chunks import chunks
+from cslm_train.generating.decoding import Continuation, Prompt, decode_batch, room
 from cslm_train.generating.grammar import Grammar
+from cslm_train.generating.sampling import Sampling
 from cslm_train.models.loading import LoadedRun
 
 GENERATED = ("asr", "tts", "mt", "st", "s2st", "s2s", "s2t", "t2s")

@@ -1,4 +1,4 @@
-"""Prompts → continuations, token by token, with fairseq2's key-value cache.
+"""Prompts → continuations, token by token, with a cache of keys and values.
 
 Sequences of a batch stand at the same position at all times: the cache is filled with as many
 tokens as the shortest has, and a longer prompt goes on being read while the others already answer.
@@ -13,39 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from fairseq2.nn import BatchLayout, IncrementalStateBag
+from fairseq2.nn import BatchLayout
 from torch import Tensor
 
-from cslm_data.errors import UsageError
 from cslm_data.keys import keyed_rng
+from cslm_train.generating.cache import ReadSequences
 from cslm_train.generating.grammar import Grammar
+from cslm_train.generating.sampling import GREEDY, Sampling, choose
 from cslm_train.models.loading import LoadedRun
 from cslm_train.vocabulary import Ids
 
 Stop = Literal["end", "max_tokens"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is drawn. What is drawn depends on the seed and a prompt's key alone."""
-
-    temperature: float = 0.0
-    """0: the likeliest token."""
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that hold this much of the probability."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for numbers that cannot be."""
-        if not 0 <= self.temperature < float("inf"):
-            raise UsageError(f"temperature must be 0 or more, not {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top-p must be above 0 and at most 1, not {self.top_p}")
-
-
-GREEDY = Sampling()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +112,10 @@ def _batches(prompts: Sequence[Prompt], batch_size: int, max_spread: int) -> lis
 def _decode(
     prompts: Sequence[Prompt], run: LoadedRun, sampling: Sampling, *, cached: bool = True
 ) -> Iterator[list[tuple[int, int]]]:
-    """For each step, the new tokens as (index of the prompt, token)."""
+    """For each step, the new tokens as (index of the prompt, token).
+
+    A step waits for the device once, to read its tokens.
+    """
     limits = [min(p.max_tokens, room(run, p.ids)) for p in prompts]
     rows = [row for row, limit in enumerate(limits) if limit > 0]
     if not rows:
@@ -143,19 +125,27 @@ def _decode(
     rngs = [keyed_rng(sampling.seed, "decode", prompt.key) for prompt in prompts]
     states = [0 for _ in prompts]
     end = run.vocabulary.end_id
-    num_read = 0
-    bag = _new_bag(ends)
+    read = ReadSequences(
+        run.model, num_sequences=len(rows), capacity=max(ends[row] for row in rows)
+    )
+    newest_B1: Tensor | None = None
     while rows:
         upto = min(len(ids[row]) for row in rows)
         if not cached:
-            num_read, bag = 0, _new_bag(ends)
-        logits_BV = _forward(run, [ids[row][num_read:upto] for row in rows], bag)
-        num_read = upto
+            logits_BV = _read_all(run, [ids[row][:upto] for row in rows])
+        else:
+            if newest_B1 is None:
+                unread = [ids[row][read.num_read : upto] for row in rows]
+                newest_B1 = torch.tensor(unread, device=run.device)
+            logits_BV = read.read(newest_B1)
         ready = [index for index, row in enumerate(rows) if len(ids[row]) == upto]
         chosen = [rows[index] for index in ready]
-        logits_BV = logits_BV[ready]
+        if len(chosen) < len(rows):
+            logits_BV = logits_BV[ready]
+        logits_BV = logits_BV.float()
         _forbid(logits_BV, [prompts[row].grammar for row in chosen], [states[r] for r in chosen])
-        tokens = _choose(logits_BV, sampling, [rngs[row] for row in chosen])
+        tokens_B = choose(logits_BV, sampling, [rngs[row] for row in chosen])
+        tokens = tokens_B.tolist()
         finished = set()
         for row, token in zip(chosen, tokens, strict=True):
             ids[row].append(token)
@@ -165,55 +155,25 @@ def _decode(
             if token == end or len(ids[row]) == ends[row]:
                 finished.add(row)
         yield list(zip(chosen, tokens, strict=True))
+        # Where every sequence goes on from its new token, that is already on the device.
+        newest_B1 = tokens_B[:, None] if len(chosen) == len(rows) and not finished else None
         if finished and len(finished) < len(rows):
-            staying = [index for index, row in enumerate(rows) if row not in finished]
-            bag.reorder(torch.tensor(staying, device=run.device))
+            read.keep([index for index, row in enumerate(rows) if row not in finished])
         rows = [row for row in rows if row not in finished]
 
 
-def _new_bag(ends: Sequence[int]) -> IncrementalStateBag:
-    return IncrementalStateBag(max(ends) + 1, capacity_increment=None)
+@torch.inference_mode()
+def _read_all(run: LoadedRun, ids: list[list[int]]) -> Tensor:
+    """The model's own forward pass over tokens (B, S): logits of what follows the last (B, V)."""
+    seqs_BS = torch.tensor(ids, device=run.device)
+    last = torch.tensor([seqs_BS.size(1) - 1], device=run.device)
+    return run.model(seqs_BS, BatchLayout.of(seqs_BS), positions_K=last)[:, 0]
 
 
 @torch.inference_mode()
-def _forward(run: LoadedRun, ids: list[list[int]], bag: IncrementalStateBag) -> Tensor:
-    """Read tokens (B, S) after those in the bag; logits of what follows the last, fp32 (B, V)."""
-    seqs_BS = torch.tensor(ids, device=run.device)
-    layout = BatchLayout.of(seqs_BS)
-    last = torch.tensor([seqs_BS.size(1) - 1], device=run.device)
-    logits_B1V = run.model(seqs_BS, layout, positions_K=last, state_bag=bag)
-    bag.increment_step_nr(seqs_BS.size(1))
-    return logits_B1V[:, 0].float()
-
-
 def _forbid(logits_BV: Tensor, grammars: Sequence[Grammar | None], states: Sequence[int]) -> None:
     """Make impossible what a grammar does not allow next, in place."""
     for index, (grammar, state) in enumerate(zip(grammars, states, strict=True)):
         if grammar is not None:
-            allowed_V = grammar.allowed_GV[state].to(logits_BV.device)
-            logits_BV[index].masked_fill_(~allowed_V, -torch.inf)
-
-
-def _choose(
-    logits_BV: Tensor, sampling: Sampling, rngs: Sequence[np.random.Generator]
-) -> list[int]:
-    """One token for each row: the likeliest, or drawn from the likeliest with its own stream."""
-    if not rngs:
-        return []
-    if sampling.temperature == 0:
-        best: list[int] = logits_BV.argmax(dim=-1).tolist()
-        return best
-    # The largest first, so that a low temperature cannot overflow.
-    shifted_BV = logits_BV.double() - logits_BV.amax(dim=-1, keepdim=True)
-    probabilities_BV, order_BV = torch.softmax(shifted_BV / sampling.temperature, dim=-1).sort(
-        dim=-1, descending=True, stable=True
-    )
-    before_BV = probabilities_BV.cumsum(dim=-1) - probabilities_BV
-    probabilities_BV.masked_fill_(before_BV >= sampling.top_p, 0.0)
-    sums_BV = probabilities_BV.cumsum(dim=-1)
-    uniform_B1 = torch.tensor([[rng.random()] for rng in rngs], dtype=torch.float64)
-    targets_B1 = uniform_B1.to(sums_BV.device) * sums_BV[:, -1:]
-    places_B1 = torch.searchsorted(sums_BV, targets_B1, right=True)
-    last_B1 = (probabilities_BV > 0).sum(dim=-1, keepdim=True) - 1
-    drawn: list[int] = order_BV.gather(1, places_B1.minimum(last_B1))[:, 0].tolist()
-    return drawn
+            forbidden_V = grammar.forbidden(logits_BV.device)[state]
+            logits_BV[index].masked_fill_(forbidden_V, -torch.inf)

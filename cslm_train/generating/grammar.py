@@ -97,6 +97,16 @@ class Grammar:
         allowed_GV[:, self.vocabulary.end_id] = allowed_GC[:, _CLASSES.index(END)]
         return torch.from_numpy(allowed_GV)
 
+    def forbidden(self, device: torch.device) -> Tensor:
+        """The tokens that may not come in each state, on a device: bool (G, V)."""
+        if device not in self._forbidden:
+            self._forbidden[device] = ~self.allowed_GV.to(device)
+        return self._forbidden[device]
+
+    @cached_property
+    def _forbidden(self) -> dict[torch.device, Tensor]:
+        return {}
+
     def following(self, state: int, token: int) -> int:
         """The state after a token. Raises ValueError for one that may not come."""
         name = self._class_of(token)

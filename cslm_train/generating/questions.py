@@ -228,6 +228,32 @@ def units_of_utterance(workspace: Workspace, info: RunInfo, utt_id: str) -> tupl
     return encoded, language
 
 
+_DURATION_SAMPLE = 2000
+"""Utterances that tell how long a unit lasts."""
+
+
+def seconds_per_unit(workspace: Workspace, info: RunInfo, language: str) -> float | None:
+    """How long a unit of a run plays on average in a language; None where no units lie here.
+
+    Units are runs of equal frames, so their rate depends on the speech tokenizer and the language.
+    """
+    found = run_query(
+        workspace,
+        "select sum(num_frames) / sum(len(units)) from ("
+        "select units.num_frames, units.units from utterances as u "
+        "inner join units using (utt_id, audio_version) "
+        "where units.tokenizer_id = $tokenizer_id and u.language = $language "
+        "order by u.key_hash, u.utt_id limit $sample)",
+        parameters={
+            "tokenizer_id": info.tokenizer_id,
+            "language": language,
+            "sample": _DURATION_SAMPLE,
+        },
+    )
+    (frames,) = found.rows[0]
+    return None if frames is None else float(frames) / info.frame_rate_hz
+
+
 def units_of_audio(
     workspace: Workspace,
     info: RunInfo,

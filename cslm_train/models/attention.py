@@ -39,7 +39,8 @@ class DocumentSDPA(SDPA):
         kernels = flash_kernels() if scale is None else None
         self.flash = None if kernels is None else kernels(bias, dropout_p=dropout_p)
 
-    @torch.compiler.disable  # the lengths differ in every pack: it would be compiled for each
+    # The lengths differ in every pack, so it would be compiled for each.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
         q: Tensor,

@@ -84,6 +84,11 @@ def read_base(folder: Path) -> BaseModel:
     Raises MissingArtefactError, CorruptArtefactError, or UsageError for a model we cannot hold.
     """
     config = _read_config(folder)
+    if "cslm" in config:
+        raise UsageError(
+            f"{folder}: an export of ours, which has units already; go on from the run it was "
+            "exported from: --init-from RUN"
+        )
     files = weight_files(folder)
     return BaseModel(
         folder=folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -12,25 +11,25 @@ from torch import Tensor
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.models.family import SpeechLlama, create_model
-from cslm_train.run_folder import RunInfo, checkpoint_steps, model_file, text_tokenizer_folder
+from cslm_train.models.lora import merged_weights
+from cslm_train.models.shard_files import merged
+from cslm_train.run_folder import RunInfo, checkpoint_steps, model_files, text_tokenizer_folder
 from cslm_train.vocabulary import JointVocabulary
 
 
 def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
-    """The weights of a checkpoint. Nothing but tensors is unpickled."""
-    path = model_file(run_dir, step)
-    try:
-        weights: dict[str, Tensor] = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=True
-        )
-    except FileNotFoundError:
+    """The weights of a checkpoint as a plain model has them, from however many ranks' files.
+
+    Adapters are merged. Nothing but tensors is unpickled. Raises MissingArtefactError and
+    CorruptArtefactError.
+    """
+    files = model_files(run_dir, step)
+    if not files:
         raise MissingArtefactError(
             f"{run_dir}: no checkpoint of step {step}; there are "
             f"{', '.join(map(str, checkpoint_steps(run_dir))) or 'none'}"
-        ) from None
-    except (RuntimeError, ValueError, EOFError, UnpicklingError):
-        raise CorruptArtefactError(f"{path}: not a checkpoint of tensors; train again") from None
-    return weights
+        )
+    return merged_weights(merged(files), RunInfo.load(run_dir).config.lora)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,13 @@ def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> 
     weights = read_weights(run_dir, chosen)
     vocabulary = load_vocabulary(run_dir, info)
     model = create_model(info.config.model, vocabulary)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CorruptArtefactError(
+            f"{run_dir}: the weights of step {chosen} are not of its model ({_first_line(error)}); "
+            "choose another step, or train again"
+        ) from None
     return LoadedRun(
         model=model.eval().to(device),
         vocabulary=vocabulary,
@@ -85,3 +90,7 @@ def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> 
         step=chosen,
         device=torch.device(device),
     )
+
+
+def _first_line(error: RuntimeError) -> str:
+    return " ".join(str(error).split())[:200]

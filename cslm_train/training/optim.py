@@ -2,53 +2,115 @@
 
 from __future__ import annotations
 
-from fairseq2.optim.lr_schedulers import (
-    CosineAnnealingLR,
-    LRScheduler,
-    PolynomialDecayLR,
-    TriStageLR,
-)
-from torch.nn import Module
-from torch.optim import AdamW, Optimizer
+import math
+from collections.abc import Callable
+
+import torch
+from fairseq2.optim.lr_schedulers import LRScheduler
+from fairseq2.optim.lr_schedulers.lr_scheduler import AbstractLRScheduler
+from torch import Tensor
+from torch.nn import Module, Parameter
+from torch.optim import Adafactor, AdamW, Optimizer
 
 from cslm_train.config import LRSchedulerConfig, OptimizerConfig
+from cslm_train.training.freezing import local, token_tables
 
 
-def make_optimizer(model: Module, config: OptimizerConfig) -> Optimizer:
-    """AdamW over every weight."""
-    return AdamW(
-        model.parameters(),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+def make_optimizer(
+    model: Module,
+    config: OptimizerConfig,
+    *,
+    held_rows: Callable[[Parameter], int] = lambda parameter: 0,
+) -> Optimizer:
+    """The optimizer by name, over every weight that trains. A model may be wrapped.
+
+    `held_rows` says how many of the first rows of a weight do not decay now. Weights without a
+    gradient do not either.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer: Optimizer
+    if config.name == "adafactor":
+        optimizer = Adafactor(trained, lr=config.lr)
+    else:
+        optimizer = AdamW(
+            trained,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=0.0,
+            fused=True,
+        )
+    if config.weight_decay:
+        decayed = _decayed(model, trained, config)
+
+        def decay(optimizer: Optimizer, *_: object) -> None:
+            decay_weights(
+                [(p, held_rows(p)) for p in decayed if p.grad is not None],
+                rate=optimizer.param_groups[0]["lr"] * config.weight_decay,
+            )
+
+        optimizer.register_step_pre_hook(decay)
+    return optimizer
+
+
+def _decayed(model: Module, trained: list[Parameter], config: OptimizerConfig) -> list[Parameter]:
+    if config.decayed == "all":
+        return trained
+    tables = {id(p) for p in token_tables(model)} if config.decayed == "projections" else set()
+    return [p for p in trained if p.ndim > 1 and id(p) not in tables]
+
+
+@torch.no_grad()
+def decay_weights(weights: list[tuple[Parameter, int]], *, rate: float) -> None:
+    """Shrink weights by a share, but for so many first rows of each.
+
+    AdamW and Adafactor do the same to all rows at the beginning of a step: "decoupled weight decay
+    regularization", Loshchilov and Hutter, arXiv:1711.05101.
+    """
+    rows = [local(parameter)[held:] for parameter, held in weights]
+    if some := [each for each in rows if len(each)]:
+        torch._foreach_mul_(some, 1 - rate)
+
+
+class Schedule(AbstractLRScheduler):
+    """A learning rate that is a formula of the number of steps taken."""
+
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
+        self._factor = factor
+        super().__init__(optimizer)
+
+    def _compute_lrs(self) -> list[float | Tensor]:
+        return [rate * self._factor(self.last_epoch) for rate in self.base_lrs]
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything but the formula."""
+        return {name: value for name, value in super().state_dict().items() if name != "_factor"}
 
 
 def make_lr_scheduler(
-    optimizer: Optimizer, config: LRSchedulerConfig, *, lr: float, num_steps: int
+    optimizer: Optimizer, config: LRSchedulerConfig, *, num_steps: int
 ) -> LRScheduler:
-    """The schedule by name. The first step already learns: warm-up does not start at 0."""
+    """The schedule by name, over the rate that the optimizer was made with."""
+    return Schedule(optimizer, lambda step: rate_factor(step, config, num_steps=num_steps))
+
+
+def rate_factor(step: int, config: LRSchedulerConfig, *, num_steps: int) -> float:
+    """Learning rate over the highest, `step` steps into the run.
+
+    The rate rises in equal parts and the first step already learns: of W steps that warm up, step
+    0 has 1 part of W + 1. The final rate is that after the last step.
+    """
     warmup = min(round(config.warmup_ratio * num_steps), num_steps - 1)
-    first_lr, final_lr = lr / (warmup + 1), lr * config.final_lr_ratio
-    if config.name == "wsd":
-        decay = config.decay_ratio
-        return TriStageLR(
-            optimizer,
-            num_steps,
-            (config.warmup_ratio, 1 - config.warmup_ratio - decay, decay),
-            start_lr_scale=first_lr / lr,
-            final_lr_scale=config.final_lr_ratio,
-        )
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    final = config.final_lr_ratio
+    done = min(1.0, (step - warmup) / (num_steps - warmup))
     if config.name == "cosine":
-        return CosineAnnealingLR(
-            optimizer, num_steps - warmup, warmup, start_lr=first_lr, final_lr=final_lr
-        )
-    return PolynomialDecayLR(
-        optimizer,
-        num_steps,
-        warmup,
-        start_lr=first_lr,
-        final_lr=final_lr if config.name == "linear" else lr,
-    )
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+    if config.name == "linear":
+        return final + (1 - final) * (1 - done)
+    if config.name == "wsd":
+        decay = min(round(config.decay_ratio * num_steps), num_steps - warmup)
+        into_decay = step - (num_steps - decay)
+        return 1.0 if into_decay <= 0 else final ** min(1.0, into_decay / decay)
+    return 1.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from cslm_cli.train import _printable, _safe_json
+from cslm_cli.answers import printable, safe_json
 
 from cslm_data.ingest import ingest
 from cslm_data.mix import build_mix
@@ -128,7 +128,7 @@ def test_a_model_is_trained_asked_and_measured_from_the_command_line(built: Work
     assert end["num_tokens"] <= 5
     stored = cslm_train("generate", "asr", "--utt", "u0", "--max-tokens", 5, workspace=where)
     assert "asr: " in stored.stderr
-    assert stored.stdout == "".join(f"ta [en] {_printable(c['text'])}\n" for c in chunks)
+    assert stored.stdout == "".join(f"ta [en] {printable(c['text'])}\n" for c in chunks)
 
     done = cslm_train("evaluate", "--json", workspace=where)
     assert done.returncode == 0, done.stderr
@@ -152,8 +152,8 @@ def test_a_model_is_trained_asked_and_measured_from_the_command_line(built: Work
 
 
 def test_what_a_model_writes_cannot_steer_a_terminal() -> None:
-    assert _printable("a\x1b[2Jb\r\n\x9b") == "a\\u001b[2Jb\\r\\n\\u009b"
-    assert _printable("你好\u3000é ‮") == "你好\u3000é \\u202e"
-    line = _safe_json({"text": "\x1b\x7f\x9b\n🙂\U000e0001"})
+    assert printable("a\x1b[2Jb\r\n\x9b") == "a\\u001b[2Jb\\r\\n\\u009b"
+    assert printable("你好\u3000é ‮") == "你好\u3000é \\u202e"
+    line = safe_json({"text": "\x1b\x7f\x9b\n🙂\U000e0001"})
     assert line.isprintable()
     assert json.loads(line) == {"text": "\x1b\x7f\x9b\n🙂\U000e0001"}

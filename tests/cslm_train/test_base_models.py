@@ -223,6 +223,7 @@ def test_tokens_without_rows_get_some(tmp_path: Path, vocabulary: JointVocabular
         ("rope_scaling", {"rope_type": "yarn", "factor": 4.0}, "frequencies of type yarn"),
         ("quantization_config", {"bits": 4}, "quantization_config"),
         ("layer_types", ["sliding_attention"], "layers of sliding_attention"),
+        ("cslm", {"num_units": 20}, "an export of ours, which has units already"),
     ],
 )
 def test_parts_that_our_architecture_lacks_are_named(

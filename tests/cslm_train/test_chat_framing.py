@@ -21,7 +21,8 @@ from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.config_files import load_config
 from cslm_train.evaluating.scores import is_well_formed_chain
-from cslm_train.generate import Chunk, Finished, answer
+from cslm_train.generate import Finished, answer
+from cslm_train.generating.chunks import Chunk
 from cslm_train.generating.decoding import Prompt, decode_batch
 from cslm_train.generating.grammar import CHAIN, TEXT_ANSWER, Grammar
 from cslm_train.generating.questions import Question

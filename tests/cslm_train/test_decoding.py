@@ -12,8 +12,9 @@ from tiny_run import make_run
 from cslm_data.errors import UsageError
 from cslm_data.framing import BOS, END, QUESTION, SPEECH_START
 from cslm_data.keys import keyed_rng
-from cslm_train.generating.decoding import Prompt, Sampling, _choose, decode_batch, room, stream
+from cslm_train.generating.decoding import Prompt, decode_batch, room, stream
 from cslm_train.generating.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar
+from cslm_train.generating.sampling import Sampling, choose
 from cslm_train.models.loading import LoadedRun, load_run
 
 
@@ -84,7 +85,7 @@ def test_draws_have_the_probabilities_of_the_softmax_and_top_p_cuts_the_tail() -
     rng = [keyed_rng(0, "draws")]
 
     def share(sampling: Sampling, count: int = 4000) -> list[float]:
-        drawn = [_choose(logits, sampling, rng)[0] for _ in range(count)]
+        drawn = [int(choose(logits, sampling, rng)[0]) for _ in range(count)]
         return [drawn.count(token) / count for token in range(4)]
 
     # Four standard deviations of a share of 4000 draws are at most 0.032.

@@ -12,9 +12,10 @@ from cslm_data.errors import MissingArtefactError, UsageError
 from cslm_data.framing import ANSWER, BOS, END, QUESTION, SPEECH_END, SPEECH_START, frame_prompt
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.workspace import Workspace
-from cslm_train.generate import Chunk, Finished, answer, chunks
-from cslm_train.generating.decoding import Sampling
+from cslm_train.generate import Finished, answer
+from cslm_train.generating.chunks import Chunk, chunks
 from cslm_train.generating.questions import pose
+from cslm_train.generating.sampling import Sampling
 from cslm_train.models.loading import LoadedRun, load_run
 from cslm_train.run_choice import choose_run
 from cslm_train.run_folder import RunInfo

@@ -1,0 +1,361 @@
+"""Until the first complete chunk of speech: interleaved against full chain of modality.
+
+The paper (arXiv:2604.11096) says that a chunk of speech can play 2.93 times sooner when text and
+speech come by turns than when all text comes first and then all speech. One model is trained on
+speech recognition and synthesis, then twice on the same spoken dialogues, once with answers in
+chunks and once in full; the two differ in nothing else. The questions are of the test split. The
+dialogues are those of the demo corpus, one to five questions asked at once and answered at once.
+
+Three things are measured, by the number of words in the answer:
+
+- tokens of the true answers: no model has a part in it;
+- seconds over the true answers: each run is made to say its true answer, token by token;
+- tokens and seconds of the answers that the two runs give by themselves, with the paper's sampling.
+
+Full chains could also be played before they are complete: "full, early" counts the tokens until as
+many units are there as the first chunk has. Then it is said whether generation keeps ahead of what
+has been generated being played.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from paired import report
+
+from cslm_data.audio import SAMPLE_RATE_HZ, decode
+from cslm_data.demo import lay_out
+from cslm_data.framing import frame
+from cslm_data.ingest import ingest
+from cslm_data.keys import keyed_rng
+from cslm_data.mix import build_mix
+from cslm_data.quantize import quantize
+from cslm_data.shards import iter_samples
+from cslm_data.text.words import split_words
+from cslm_data.workspace import Workspace
+from cslm_train.config_files import load_config
+from cslm_train.generating.chunks import Chunk, chunks
+from cslm_train.generating.decoding import Prompt, room, stream
+from cslm_train.generating.playback import SpeechReady, play
+from cslm_train.generating.questions import seconds_per_unit
+from cslm_train.generating.sampling import GREEDY, Sampling
+from cslm_train.models.loading import LoadedRun, load_run
+from cslm_train.train import run_training
+from cslm_train.vocabulary import Ids, JointVocabulary
+
+MODES = ("chunk", "full")
+MOST_QUESTIONS = 5
+BINS = ((1, 15), (16, 30), (31, 45), (46, 99))
+PAPER = Sampling(temperature=1.0, top_p=0.7)
+PAUSE_S = 0.3
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+def lay_out_dialogues(demo: Path, folder: Path, num_dialogues: int) -> None:
+    """Dialogues of several of the demo's English questions at a time, with their word times."""
+    rows = [json.loads(line) for line in (demo / "dialogues.jsonl").open(encoding="utf-8")]
+    times = {
+        row["id"]: row["words"]
+        for row in map(json.loads, (demo / "speech_en.align.jsonl").open(encoding="utf-8"))
+    }
+    singles = [row["turns"] for row in rows if {t["language"] for t in row["turns"]} == {"en"}]
+    (folder / "audio").mkdir(parents=True)
+    speech, aligned, dialogues = [], [], []
+    for number in range(num_dialogues):
+        count = number % MOST_QUESTIONS + 1
+        chosen = keyed_rng(5, "dialogue", str(number)).permutation(len(singles))[:count]
+        turns = []
+        for place, role in enumerate(("user", "assistant")):
+            spoken = [singles[index][place] for index in chosen]
+            name = f"long/{role}_{number:03d}"
+            waves, words, start_s = [], [], 0.0
+            for turn in spoken:
+                wave_T = decode(str(demo / turn["audio"]))
+                where = times[f"demo/en/{Path(turn['audio']).stem}"]
+                words += [[a + start_s, b + start_s, word] for a, b, word in where]
+                waves += [wave_T, np.zeros(round(PAUSE_S * SAMPLE_RATE_HZ), np.float32)]
+                start_s += len(wave_T) / SAMPLE_RATE_HZ + PAUSE_S
+            audio = f"audio/{role}_{number:03d}.wav"
+            soundfile.write(folder / audio, np.concatenate(waves), SAMPLE_RATE_HZ)
+            text = " ".join(turn["text"] for turn in spoken)
+            turn = {"role": role, "language": "en", "text": text, "audio": audio}
+            turns.append(turn)
+            speech.append({**turn, "id": name, "speaker": role, "corpus": "long"})
+            aligned.append({"id": name, "language": "en", "words": words})
+        dialogues.append({"id": f"long/{number:03d}", "corpus": "long", "turns": turns})
+    for name, written in (
+        ("speech.jsonl", speech),
+        ("speech.align.jsonl", aligned),
+        ("dialogues.jsonl", dialogues),
+    ):
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
+        (folder / name).write_text(lines, encoding="utf-8")
+
+
+def recipe(folder: Path, stage: str, tasks: Iterable[str], interleave: str) -> Path:
+    """A recipe of equal shares, one pass."""
+    shares = list(tasks)
+    sources = "".join(
+        f"  - {{task: {task}, weight: {1 / len(shares)}, languages: each}}\n" for task in shares
+    )
+    path = folder / f"{stage}-{interleave}.yaml"
+    path.write_text(
+        f"stage: {stage}\ninterleave: {interleave}\n"
+        "splits: {by: content, valid: 0.05, test: 0.15}\n"
+        f"sources:\n{sources}"
+    )
+    return path
+
+
+def prepare(root: Path, num_dialogues: int) -> Workspace:
+    """The corpus as a mix of recognition and synthesis, and as chains in both forms."""
+    workspace = Workspace(root / "workspace")
+    lay_out(root / "demo")
+    lay_out_dialogues(root / "demo", root / "corpus", num_dialogues)
+    ingest(workspace, [root / "corpus"])
+    quantize(workspace)
+    build_mix(
+        workspace,
+        languages=["en"],
+        recipe=recipe(root, "pretrain", ("asr", "tts"), "chunk"),
+    )
+    for mode in MODES:
+        build_mix(
+            workspace,
+            languages=["en"],
+            stage="sft",
+            name=mode,
+            recipe=recipe(root, "sft", ("s2s",), mode),
+        )
+    return workspace
+
+
+def train(workspace: Workspace, base_steps: int, sft_steps: int) -> dict[str, LoadedRun]:
+    """The base, and from it a run for each form."""
+    for mode, stage, steps in (
+        ("pretrain", "pretrain", base_steps),
+        *((mode, "sft", sft_steps) for mode in MODES),
+    ):
+        settings = (
+            "data.pack_length=2048",
+            f"trainer.num_steps={steps}",
+            f"validation.every_n_steps={steps}",
+            f"checkpoint.every_n_steps={steps}",
+            "metrics.tensorboard=false",
+        )
+        summary = run_training(
+            workspace,
+            stage=stage,
+            config=load_config("smoke", settings, stage=stage),
+            mix=mode,
+            output_dir=workspace.runs / mode,
+        )
+        print(
+            f"{mode}: {summary.steps} steps, {summary.tokens} tokens in {summary.seconds:.0f} s, "
+            f"valid loss {summary.first_valid_loss:.2f} → {summary.last_valid_loss:.2f}"
+        )
+    return {mode: load_run(workspace.runs / mode) for mode in MODES}
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A question and its true answer, in one form."""
+
+    key: str
+    words: int
+    prompt: Ids
+    answer: Ids
+
+
+def read_samples(workspace: Workspace, vocabulary: JointVocabulary, mode: str) -> list[Sample]:
+    """The test split."""
+    found = []
+    for sample in iter_samples(workspace.mixes / mode, "test"):
+        ids, trained = vocabulary.encode(frame(sample.segments, vocabulary.framing))
+        first = int(np.argmax(trained))
+        text = "".join(s.text for s in sample.segments if s.part == "ta")
+        words = sum(any(c.isalnum() for c in piece) for piece in split_words(text, "en"))
+        found.append(Sample(sample.key, words, ids[:first], ids[first:]))
+    return sorted(found, key=lambda sample: sample.key)
+
+
+class Script:
+    """In place of a grammar: nothing but these tokens may come."""
+
+    def __init__(self, tokens: Ids, size: int) -> None:
+        self.tokens, self.size = tokens.tolist(), size
+
+    def forbidden(self, device: torch.device) -> Script:
+        """Asked by state."""
+        return self
+
+    def __getitem__(self, state: int) -> torch.Tensor:
+        mask_V = torch.ones(self.size, dtype=torch.bool)
+        mask_V[self.tokens[state]] = False
+        return mask_V
+
+    def following(self, state: int, token: int) -> int:
+        """The next place in the script."""
+        return state + 1
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came of an answer's speech."""
+
+    first: Chunk
+    speech: list[SpeechReady]
+    num_tokens: int
+    ended: bool
+
+
+def hear(tokens: Iterator[int], vocabulary: JointVocabulary) -> Heard | None:
+    """All of an answer; None without speech."""
+    seen: list[int] = []
+
+    def listening() -> Iterator[int]:
+        for token in tokens:
+            seen.append(token)
+            yield token
+
+    found = [
+        chunk
+        for chunk in chunks(listening(), vocabulary, language="en", answer_language="en")
+        if chunk.part == "sa"
+    ]
+    if not found:
+        return None
+    speech = [SpeechReady(c.num_tokens, c.seconds_since_start, c.tokens_since_start) for c in found]
+    return Heard(found[0], speech, len(seen), seen[-1] == vocabulary.end_id)
+
+
+def say(run: LoadedRun, sample: Sample, *, script: bool) -> Heard | None:
+    """An answer by the run: the true one, or its own."""
+    prompt = Prompt(
+        key=sample.key,
+        ids=sample.prompt,
+        max_tokens=len(sample.answer) if script else room(run, sample.prompt),
+        grammar=Script(sample.answer, run.vocabulary.size) if script else None,  # type: ignore[arg-type]
+    )
+    sampling = GREEDY if script else PAPER
+    return hear(stream(run, prompt, sampling=sampling), run.vocabulary)
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def bin_of(words: int) -> str:
+    low, high = next(each for each in BINS if words <= each[1])
+    return f"{low}–{high}"
+
+
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def compare_true(samples: dict[str, list[Sample]], runs: dict[str, LoadedRun]) -> None:
+    """Tokens and seconds until speech, over the true answers."""
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for chunked, whole in zip(samples["chunk"], samples["full"], strict=True):
+        assert chunked.key == whole.key
+        heard = {}
+        for mode, sample in (("chunk", chunked), ("full", whole)):
+            heard[mode] = say(runs[mode], sample, script=True)
+            assert heard[mode] is not None
+            assert heard[mode].num_tokens == len(sample.answer)
+        first, full = heard["chunk"].first, heard["full"].first
+        text = full.tokens_since_start - full.num_tokens - 1
+        row = {
+            "chunk": first.tokens_since_start,
+            "full": full.tokens_since_start,
+            "early": text + first.num_tokens,
+            "chunk_s": first.seconds_since_start,
+            "full_s": full.seconds_since_start,
+        }
+        rows[bin_of(chunked.words)].append(row)
+        rows["all"].append(row)
+    print("\nTrue answers: medians until the first complete chunk of speech")
+    print(f"{'words':>8} {'answers':>8} {'chunk':>7} {'full':>7} {'full, early':>12} ", end="")
+    print(f"{'tokens ×':>9} {'early ×':>8} {'chunk s':>8} {'full s':>8} {'seconds ×':>10}")
+    for name in (*(f"{low}–{high}" for low, high in BINS), "all"):
+        if found := rows[name]:
+            middle = {key: median(row[key] for row in found) for key in found[0]}
+            ratios = [
+                median(row[a] / row[b] for row in found)
+                for a, b in (("full", "chunk"), ("early", "chunk"), ("full_s", "chunk_s"))
+            ]
+            print(
+                f"{name:>8} {len(found):>8} {middle['chunk']:>7.0f} {middle['full']:>7.0f} "
+                f"{middle['early']:>12.0f} {ratios[0]:>10.2f} {ratios[1]:>8.2f} "
+                f"{middle['chunk_s']:>8.3f} {middle['full_s']:>8.3f} {ratios[2]:>10.2f}"
+            )
+
+
+def compare_own(
+    samples: dict[str, list[Sample]], runs: dict[str, LoadedRun], unit_s: float
+) -> tuple[float, float]:
+    """Ratios of tokens and of seconds over the answers that the runs give."""
+    pairs = []
+    for chunked, whole in zip(samples["chunk"], samples["full"], strict=True):
+        pair = [say(runs[m], s, script=False) for m, s in (("chunk", chunked), ("full", whole))]
+        if all(heard is not None and heard.ended for heard in pair):
+            pairs.append(pair)
+    total = len(samples["chunk"])
+    print(f"\nOwn answers: {len(pairs)} of {total} questions were answered to the end by both runs")
+    for index, mode in enumerate(MODES):
+        heard = [pair[index] for pair in pairs]
+        spoken = [play(each.speech, unit_s) for each in heard]
+        margins = [p.smallest_margin_s for p in spoken if p.smallest_margin_s is not None]
+        print(
+            f"{mode:>6}: first speech after {median(h.first.tokens_since_start for h in heard):.0f} "
+            f"tokens, {median(h.first.seconds_since_start for h in heard):.3f} s (medians); "
+            f"{median(p.units_per_second for p in spoken):.0f} units a second generated, "
+            f"{1 / unit_s:.1f} played; answers with gaps: {sum(p.num_gaps > 0 for p in spoken)}; "
+            + (f"smallest margin {min(margins):.2f} s" if margins else "one chunk each")
+        )
+    tokens = [b.first.tokens_since_start / a.first.tokens_since_start for a, b in pairs]
+    seconds = [b.first.seconds_since_start / a.first.seconds_since_start for a, b in pairs]
+    return median(tokens), median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dialogues", type=int, default=150)
+    parser.add_argument("--base-steps", type=int, default=200)
+    parser.add_argument("--sft-steps", type=int, default=120)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = prepare(Path(folder), options.dialogues)
+        print(f"corpus and mixes: {time.monotonic() - begun:.0f} s")
+        runs = train(workspace, options.base_steps, options.sft_steps)
+        samples = {mode: read_samples(workspace, runs[mode].vocabulary, mode) for mode in MODES}
+        unit_s = seconds_per_unit(workspace, runs["chunk"].info, "en")
+        compare_true(samples, runs)
+        tokens, seconds = compare_own(samples, runs, unit_s)
+    print(f"\n{time.monotonic() - begun:.0f} s in all\n")
+    report("tokens until the first complete chunk of speech, full : interleaved", tokens, 3)
+    report("seconds until the first complete chunk of speech, full : interleaved", seconds, 3)
+
+
+if __name__ == "__main__":
+    main()
