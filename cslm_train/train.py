@@ -188,6 +188,8 @@ def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
             info, prepared.vocabulary, run=prepared.init_from, workspace=prepared.workspace
         )
     drawn = fresh and first and weights is None
+    if drawn and info.config.lora.rank:
+        log.warning("lora.rank: adapters beside random weights; give model.base or --init-from")
     model = create_model(info.config.model, prepared.vocabulary, meta=not drawn)
     if first and not drawn:
         make_room(model)
