@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+BASE_REQUIRED = "required"
+"""`model.base` of a configuration that makes no sense without one: given with --set."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -33,7 +36,8 @@ class ModelConfig:
     """
 
     base: str = ""
-    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch."""
+    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch;
+    `required`: to be given with --set."""
     new_rows: Literal["mean", "subword", "kmeans"] = "mean"
     """How rows of controls and units begin in a base model: at the mean of its rows; at the mean
     of the rows that spell their name; or spread around the mean as the units' centroids lie."""
@@ -130,6 +134,10 @@ class LoraConfig:
     """Which rows of embedding and output projection train with the adapters: without those of
     controls and units, `new_rows`, no speech is learnt."""
 
+    def adapts(self, name: str) -> bool:
+        """Whether a module is or lies in a target: `layers.0.ffn.inner_proj` in `ffn`."""
+        return any(f".{target}." in f".{name}." for target in self.targets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeConfig:
@@ -148,7 +156,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "adafactor"] = "adamw"
     """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
-    for each weight; of the fields below it has `lr` and those of weight decay."""
+    for each weight, and cannot be sharded; of the fields below it has `lr` and weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9

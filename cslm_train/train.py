@@ -89,13 +89,14 @@ def run_training(
     mix: str | None = None,
     output_dir: Path | None = None,
     init_from: Path | None = None,
+    init_checkpoint: str = "last",
     overwrite: bool = False,
 ) -> TrainSummary:
     """Train one stage, or go on with it; a finished run is summed up again and left as it is.
 
     `mix` and the run's folder are named after the stage unless given. Stage `sft` begins with the
-    weights of `init_from`, by default those of `runs/pretrain`. Under `torchrun` every process
-    calls this. Raises CslmError for what a user can mend.
+    weights of `init_from`, by default those of `runs/pretrain`, at the checkpoint `last`, `best` or
+    of a step. Under `torchrun` every process calls this. Raises CslmError for what a user can mend.
     """
     run_dir = output_dir.absolute() if output_dir else workspace.runs / stage
     world = start_fairseq2().resolve(WorldInfo)
@@ -116,6 +117,7 @@ def run_training(
                 config=config,
                 mix=mix or stage,
                 init_from=init_from,
+                init_checkpoint=init_checkpoint,
                 overwrite=overwrite,
                 num_processes=gang.size,
             )
@@ -186,6 +188,8 @@ def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
             info, prepared.vocabulary, run=prepared.init_from, workspace=prepared.workspace
         )
     drawn = fresh and first and weights is None
+    if drawn and info.config.lora.rank:
+        log.warning("lora.rank: adapters beside random weights; give model.base or --init-from")
     model = create_model(info.config.model, prepared.vocabulary, meta=not drawn)
     if first and not drawn:
         make_room(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -61,9 +62,15 @@ def load_vocabulary(run_dir: Path, info: RunInfo) -> JointVocabulary:
     return vocabulary
 
 
-def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> LoadedRun:
+Precision = Literal["fp32", "bf16"]
+
+
+def load_run(
+    run_dir: Path, *, step: int | None = None, device: str = "cpu", precision: Precision = "fp32"
+) -> LoadedRun:
     """The model of a run, at a step or at its last checkpoint.
 
+    With bf16 weights take half the memory and the time to read it; rotary frequencies stay fp32.
     Raises MissingArtefactError when there is no run or no checkpoint yet.
     """
     info = RunInfo.load(run_dir)
@@ -83,6 +90,9 @@ def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> 
             f"{run_dir}: the weights of step {chosen} are not of its model ({_first_line(error)}); "
             "choose another step, or train again"
         ) from None
+    if precision == "bf16":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16()
     return LoadedRun(
         model=model.eval().to(device),
         vocabulary=vocabulary,

@@ -62,6 +62,7 @@ def prepare_run(
     init_from: Path | None,
     overwrite: bool,
     num_processes: int,
+    init_checkpoint: str = "last",
 ) -> None:
     """Leave a folder from which `read_prepared` and the trainer can begin or go on.
 
@@ -79,7 +80,12 @@ def prepare_run(
     vocabulary = _vocabulary(found)
     before = RunInfo.load(run_dir) if exists else None
     beginning = find_beginning(
-        find_initial_run(workspace, stage, init_from), found, vocabulary, config, before
+        find_initial_run(workspace, stage, init_from),
+        found,
+        vocabulary,
+        config,
+        before,
+        checkpoint=init_checkpoint,
     )
     info = RunInfo(
         run=run_dir.name,

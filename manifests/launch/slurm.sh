@@ -1,7 +1,7 @@
 #!/bin/bash
 # One training run as a SLURM job that goes on by itself when its time is over.
 #
-#   sbatch --nodes 2 slurm.sh --workspace /data/ws --stage pretrain --config pretrain
+#   sbatch --nodes 2 slurm.sh --workspace /data/ws --stage pretrain --config paper
 #
 # What follows the script's name goes to `cslm-train run`, in one process for each GPU. Ten minutes
 # before its time limit SLURM sends USR1 to this script, which hands it on: the processes finish
