@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator
 from datetime import timedelta
@@ -115,6 +116,8 @@ def share_model(
     if parallel.activation_checkpointing == "layer":
         apply_ac_to_transformer_lm(model, parallel.checkpoint_every_nth_layer)
     if parallel.compile:
+        # torch.compile looks whether activations have gradients, and warns of that itself.
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not")
         model.decoder.compile_layerwise()  # its attention stays as it is, see DocumentSDPA
     if is_sharded(gangs):
         return _shard(model, gangs, precision)

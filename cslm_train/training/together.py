@@ -29,7 +29,7 @@ _OF_MESSAGES = re.compile(
 """What torch says when a message to another process fails; its exception is a RuntimeError."""
 
 
-def first_alone(gang: Gang, work: Callable[[], None]) -> None:
+def first_alone(gang: Gang, work: Callable[[], object]) -> None:
     """Let rank 0 work while the others wait. Its error ends them, without a word of their own."""
     error: BaseException | None = None
     if gang.rank == 0:
