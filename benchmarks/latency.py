@@ -114,7 +114,7 @@ def recipe(folder: Path, stage: str, tasks: Iterable[str], interleave: str) -> P
     path = folder / f"{stage}-{interleave}.yaml"
     path.write_text(
         f"stage: {stage}\ninterleave: {interleave}\n"
-        "splits: {by: content, valid: 0.05, test: 0.15}\n"
+        "splits: {by: content, valid: 0.03, test: 0.1}\n"
         f"sources:\n{sources}"
     )
     return path
@@ -343,8 +343,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="keep everything here, and go on with it")
     parser.add_argument("--dialogues", type=int, default=150)
-    parser.add_argument("--base-steps", type=int, default=200)
-    parser.add_argument("--sft-steps", type=int, default=120)
+    parser.add_argument("--base-steps", type=int, default=150)
+    parser.add_argument("--sft-steps", type=int, default=100)
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     begun = time.monotonic()

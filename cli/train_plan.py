@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,10 @@ def plan(
             "no weights are needed."
         ),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Run whose weights sft begins with. Default: runs/pretrain, if there."),
+    ] = None,
     num_units: Annotated[
         int | None,
         typer.Option(min=1, help="Units of the speech tokenizer. Default: the mix's, or 4096."),
@@ -77,7 +82,8 @@ def plan(
     """
     from cslm_data.errors import UsageError
 
-    for option, value in {"--mix": mix, "--tokens": tokens}.items():
+    given = {"--mix": mix, "--tokens": tokens, "--init-from": init_from}
+    for option, value in given.items():
         if stage is None and value is not None:
             raise UsageError(f"{option} is of one stage: name it with --stage")
     if mix is not None and tokens is not None:
@@ -97,6 +103,7 @@ def plan(
             tokens=None if tokens is None else round(tokens),
             sample_tokens=sample_tokens,
             shape=shape,
+            init_from=None if init_from is None else init_from.absolute(),
             num_units=num_units,
             num_gpus=gpus * nodes,
             mfu=mfu,

@@ -29,6 +29,7 @@ def print_runs(summaries: Sequence[TrainSummary]) -> None:
         ("packs", lambda s: s.num_packs),
         ("padding share", lambda s: 1 - s.pack_fill),
         ("samples left out", lambda s: s.num_skipped),
+        ("samples cut or split", lambda s: s.num_split),
         ("steps skipped", lambda s: s.num_skipped_steps),
     ]
     if any(summary.mfu is not None for summary in summaries):

@@ -15,9 +15,9 @@ own, never characters: a transcript that spells one is text (DESIGN, rule 5).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -60,7 +60,10 @@ class Piece:
     trained: bool
     text: str = ""
     """The name of the control or special token, or the text itself."""
-    units: Units = field(default_factory=lambda: np.zeros(0, np.uint16))
+    units: Units = field(default_factory=lambda: _NO_UNITS)
+
+
+_NO_UNITS: Units = np.zeros(0, np.uint16)
 
 
 # --- framings --------------------------------------------------------------------------------
@@ -114,7 +117,7 @@ class TurnFraming:
         turns = (self.system, self.user, self.assistant)
         return tuple((turn.opening, turn.closing) for turn in turns)
 
-    @cached_property
+    @functools.cached_property
     def template_version(self) -> str:
         """Identity of the token stream: what mixes, pack plans and runs carry."""
         if self == OWN:
@@ -198,7 +201,7 @@ def frame(segments: Sequence[Segment], framing: TurnFraming = OWN) -> list[Piece
     """
     turns = _turns(segments, framing)
     starts_with_system = bool(turns) and turns[0].role == "system"
-    pieces = _constant(framing.begin_system if starts_with_system else framing.begin)
+    pieces = [*_constant(framing.begin_system if starts_with_system else framing.begin)]
     for turn in turns:
         marks: TurnMarks = getattr(framing, turn.role)
         pieces += _constant(marks.opening)
@@ -272,14 +275,16 @@ def _frame_segment(segment: Segment) -> list[Piece]:
     return [text]
 
 
+@functools.cache
 def _control(name: str, *, trained: bool = False) -> Piece:
     return Piece(kind="control", trained=trained, text=name)
 
 
-def _constant(marks: Iterable[Mark], *, trained: bool = False) -> list[Piece]:
+@functools.lru_cache(256)
+def _constant(marks: Marks, *, trained: bool = False) -> tuple[Piece, ...]:
     """Pieces of some marks; what follows the first token that is no text is not trained."""
     pieces = []
     for mark in marks:
         pieces.append(Piece(kind=mark.kind, trained=trained, text=mark.text))
         trained = trained and mark.kind == "text"
-    return pieces
+    return tuple(pieces)

@@ -13,13 +13,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.workspace import atomic_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INDEX_VERSION = 1
 INDEX_SUFFIX = ".idx.parquet"
@@ -149,6 +152,22 @@ def write_index(shard: Path, identity: ShardIdentity, entries: Sequence[IndexEnt
 
 def read_index(shard: Path) -> ShardIndex:
     """The index of a shard. Raises MissingArtefactError, CorruptArtefactError."""
+    identity, columns = read_index_table(shard)
+    return ShardIndex(
+        **asdict(identity),
+        keys=tuple(_strings(columns["key"])),
+        tasks=tuple(_strings(columns["task"])),
+        languages=tuple(_strings(columns["languages"])),
+        checksum_N=columns["checksum"].to_numpy(),
+        **{f"{name}_N": columns[name].to_numpy().astype(np.int64) for name in _PLACES},
+    )
+
+
+def read_index_table(shard: Path) -> tuple[ShardIdentity, pa.Table]:
+    """The same as it lies in the file: a row for each sample, in order, and no number missing.
+
+    Raises MissingArtefactError, CorruptArtefactError.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -163,18 +182,14 @@ def read_index(shard: Path) -> ShardIndex:
                 f"{path}: an index of version {version}, this program reads {INDEX_VERSION}; "
                 f"{_AGAIN}"
             )
-        columns = table.select(_schema().names).cast(_schema()).combine_chunks()
-        return ShardIndex(
-            **head,
-            keys=tuple(_strings(columns["key"])),
-            tasks=tuple(_strings(columns["task"])),
-            languages=tuple(_strings(columns["languages"])),
-            checksum_N=columns["checksum"].to_numpy(),
-            **{
-                f"{name}_N": columns[name].fill_null(0).to_numpy().astype(np.int64)
-                for name in _PLACES
-            },
-        )
+        identity = ShardIdentity(**head)
+        table = table.select(_schema().names).cast(_schema()).combine_chunks()
+        for number, name in enumerate(table.column_names):
+            if name in _PLACES:
+                table = table.set_column(number, name, table[name].fill_null(0))
+            elif table[name].null_count:
+                raise ValueError(f"a {name} is missing")
+        return identity, table
     except FileNotFoundError:
         if shard.with_name(shard.name + _OLD_SUFFIX).exists():
             raise MissingArtefactError(
@@ -206,8 +221,5 @@ def _schema() -> Any:
 
 
 def _strings(column: Any) -> list[str]:
-    """A column as strings; ValueError where there is none."""
-    if column.null_count:
-        raise ValueError("a string is missing")
     strings: list[str] = column.to_numpy(zero_copy_only=False).tolist()
     return strings

@@ -14,7 +14,6 @@ The index takes its name before the tar does, so a tar that is there is finished
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import xxhash
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, TokenizerMismatchError
 from cslm_data.framing import TEMPLATE_VERSION
-from cslm_data.records import SPLITS, Sample, Segment, Split, Units
+from cslm_data.records import SPLITS, Sample, Split, Units
+from cslm_data.shard_bytes import NO_UNITS, ShardBytes, decode_sample, encode_sample
 from cslm_data.shard_index import (
     IndexEntry,
     ShardIdentity,
@@ -36,12 +35,13 @@ from cslm_data.shard_index import (
     read_index,
     write_index,
 )
-from cslm_data.ustar import NPY_HEADER_BYTES, UstarWriter, npy_header
+from cslm_data.ustar import UstarWriter, npy_header
 from cslm_data.workspace import atomic_path
 
 __all__ = [
     "IndexEntry",
     "MixInfo",
+    "ShardBytes",
     "ShardEntry",
     "ShardFile",
     "ShardIndex",
@@ -54,7 +54,6 @@ __all__ = [
     "write_shard",
 ]
 
-_UINT16 = np.dtype("<u2")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,90}")
 """90 + len(".units.npy") = 100 bytes, what a USTAR name holds."""
 
@@ -76,87 +75,6 @@ def check_key(key: str) -> str:
         raise ValueError(f"bad sample key {key!r}: 1 to 90 of A-Z a-z 0-9 _ -")
     return key
 
-
-# --- one sample as bytes ---------------------------------------------------------------------
-
-
-def encode_sample(sample: Sample) -> tuple[bytes, Units | None]:
-    """A sample as JSON and, when it has speech, all its units: uint16 (N,)."""
-    segments: list[dict[str, Any]] = []
-    speech: list[Units] = []
-    start = 0
-    for segment in sample.segments:
-        row: dict[str, Any] = {
-            "modality": segment.modality,
-            "language": segment.language,
-            "role": segment.role,
-            "trained": segment.trained,
-            "part": segment.part,
-        }
-        if segment.modality == "speech":
-            end = start + len(segment.units)
-            row["units"] = [start, end]
-            speech.append(segment.units)
-            start = end
-        else:
-            row["text"] = segment.text
-        segments.append(row)
-    document = {"task": sample.task, "languages": sample.languages, "segments": segments}
-    units_N = None
-    if speech:
-        units_N = speech[0] if len(speech) == 1 else np.concatenate(speech)
-        units_N = units_N.astype("<u2", copy=False)
-    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS), units_N
-
-
-def decode_sample(key: str, document: bytes, units_N: Units | None) -> Sample:
-    """The sample of its JSON and its units: uint16 (N,). Raises CorruptArtefactError."""
-    units_M = _NO_UNITS if units_N is None else units_N
-    return _decode(key, document, units_M, 0, len(units_M))
-
-
-_NO_UNITS: Units = np.zeros(0, np.uint16)
-_SAMPLE_FIELDS = {"task", "languages", "segments"}
-_NUM_FIELDS = len(("modality", "language", "role", "trained", "part", "text or units"))
-
-
-def _decode(key: str, document: bytes, units_M: Units, first: int, last: int) -> Sample:
-    """The sample whose units are `units_M[first:last]`.
-
-    What the JSON says becomes the fields of the records as it is: their constructors, which take a
-    keyword each, would be most of the time that reading takes.
-    """
-    try:
-        row = orjson.loads(document)
-        if row.keys() != _SAMPLE_FIELDS:
-            raise ValueError(f"fields {', '.join(row)}")
-        segments = []
-        for fields in row["segments"]:
-            if len(fields) != _NUM_FIELDS:
-                raise ValueError(f"a segment of the fields {', '.join(fields)}")
-            if "text" in fields:
-                fields["units"] = _NO_UNITS
-            else:
-                start, stop = fields["units"]
-                fields["text"] = ""
-                if not 0 <= start <= stop <= last - first:
-                    raise ValueError("its units are missing or too short")
-                fields["units"] = units_M[first + start : first + stop]
-            segment = _new(Segment)
-            _set(segment, "__dict__", fields)
-            segments.append(segment)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptArtefactError(
-            f"sample {key}: {error}; see what is damaged: cslm-data verify MIX"
-        ) from None
-    row["segments"] = tuple(segments)
-    row["key"] = key
-    sample = _new(Sample)
-    _set(sample, "__dict__", row)
-    return sample
-
-
-_new, _set = object.__new__, object.__setattr__
 
 # --- writing ---------------------------------------------------------------------------------
 
@@ -230,19 +148,7 @@ class ShardFile:
     def __init__(self, shard: Path) -> None:
         self.path = shard
         self.index = read_index(shard)
-        try:
-            with shard.open("rb") as stream:
-                self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except FileNotFoundError:
-            raise MissingArtefactError(
-                f"{shard}: no such shard; build the mix again: cslm-data build-mix --overwrite"
-            ) from None
-        except ValueError:
-            raise CorruptArtefactError(
-                f"{shard}: an empty file; build the mix again: cslm-data build-mix --overwrite"
-            ) from None
-        # Every member begins at an even place, so that all units are slices of one view.
-        self._words_M = np.frombuffer(self._bytes, _UINT16, len(self._bytes) // 2)
+        self._bytes = ShardBytes(shard)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -250,7 +156,7 @@ class ShardFile:
     def sample(self, position: int) -> Sample:
         """The sample at a position of the shard."""
         index = self.index
-        return self._sample(
+        return self._bytes.sample(
             index.keys[position],
             int(index.json_offset_N[position]),
             int(index.json_bytes_N[position]),
@@ -266,38 +172,14 @@ class ShardFile:
             *(index.units_offset_N, index.units_bytes_N),
         )
         places = (column_N[start:stop].tolist() for column_N in columns)
-        return map(self._sample, index.keys[start:stop], *places)
-
-    def _sample(
-        self, key: str, offset: int, num_bytes: int, units_offset: int, units_bytes: int
-    ) -> Sample:
-        document = self._bytes[offset : offset + num_bytes]
-        if not units_offset:
-            return _decode(key, document, _NO_UNITS, 0, 0)
-        return _decode(key, document, self._words_M, *self._span(key, units_offset, units_bytes))
+        return map(self._bytes.sample, index.keys[start:stop], *places)
 
     def units(self, start: int = 0, stop: int | None = None) -> Iterator[Units]:
         """All units of each sample, uint16 (N,), without a look at its segments."""
-        index, words_M, span = self.index, self._words_M, self._span
+        index, units = self.index, self._bytes.units
         places = (c_N[start:stop].tolist() for c_N in (index.units_offset_N, index.units_bytes_N))
         for key, offset, num_bytes in zip(index.keys[start:stop], *places, strict=True):
-            if offset:
-                first, last = span(key, offset, num_bytes)
-                yield words_M[first:last]
-            else:
-                yield _NO_UNITS
-
-    def _span(self, key: str, offset: int, num_bytes: int) -> tuple[int, int]:
-        """Where the units of a sample begin and end in the words of the shard."""
-        first = offset + NPY_HEADER_BYTES
-        count = (num_bytes - NPY_HEADER_BYTES) // 2
-        last = first // 2 + count
-        if self._bytes[offset:first] != npy_header(count) or last > len(self._words_M) or first % 2:
-            raise CorruptArtefactError(
-                f"{self.path}: units of {key} do not begin where the index says; "
-                "cslm-data build-mix --overwrite"
-            )
-        return first // 2, last
+            yield units(key, offset, num_bytes) if offset else NO_UNITS
 
 
 # --- a mix of shards -------------------------------------------------------------------------

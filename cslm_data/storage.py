@@ -29,6 +29,7 @@ SQL_ADDRESS = "cslm://units"
 
 _LOCATION = "location.json"
 _OWNER = "cslm-units.json"
+_UNITS_AT = "--units-at"
 _PUT_IS_WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 """Filesystems where a put is seen when it is complete; elsewhere a rename makes it so."""
 
@@ -215,7 +216,11 @@ def _explain(address: str, doing: str, error: Exception) -> StorageError:
 def units_folder(workspace: Workspace) -> Folder:
     """Where a workspace has a folder of units per speech tokenizer."""
     said = _read_location(workspace)
-    return LocalFolder(workspace.units) if said is None else _folder_at(said["address"])
+    return (
+        LocalFolder(workspace.units)
+        if said is None
+        else folder_at(said["address"], named=_UNITS_AT)
+    )
 
 
 def require_units_folder(workspace: Workspace) -> Folder:
@@ -243,7 +248,7 @@ def place_units(workspace: Workspace, address: str) -> None:
     Raises AlreadyExistsError where there are units already, here or of another workspace there;
     UsageError, StorageError for an address that cannot be used.
     """
-    folder = _folder_at(address)
+    folder = folder_at(address, named=_UNITS_AT)
     said = _read_location(workspace)
     if folder == units_folder(workspace):
         return
@@ -298,15 +303,15 @@ def _read_location(workspace: Workspace) -> dict[str, str] | None:
     return cast(dict[str, str], json.loads(path.read_text(encoding="utf-8")))
 
 
-def _folder_at(address: str) -> Folder:
-    """The folder at a path, a `file://` URL or any other URL of fsspec."""
+def folder_at(address: str, *, named: str) -> Folder:
+    """The folder at a path, a `file://` URL or any other URL of fsspec, given as `named`."""
     plain = address.removeprefix("file://")
     if re.match(r"\w\w+:(?!//)", plain):
         raise UsageError(
-            f"--units-at {address}: neither a folder nor a URL such as s3://bucket/units"
+            f"{named} {address}: neither a folder nor a URL such as s3://bucket/folder"
         )
     if "://" not in plain:
         return LocalFolder(Path(plain).expanduser().absolute())
     if not address.split("://", 1)[1].strip("/"):
-        raise UsageError(f"--units-at {address}: names no bucket or folder, e.g. s3://bucket/units")
+        raise UsageError(f"{named} {address}: names no bucket or folder, e.g. s3://bucket/folder")
     return RemoteFolder(address.rstrip("/"))

@@ -11,6 +11,10 @@ import hashlib
 from typing import BinaryIO
 
 NPY_HEADER_BYTES = 128
+HEADER_BYTES = 512
+"""Of a member of a tar, right before its data."""
+NAME_BYTES = 100
+"""Of the header, in front: the name, filled up with zeros."""
 
 _BLOCK = 512
 _MODE_UID_GID = b"0000644\0" + b"0000000\0" * 2
@@ -65,7 +69,7 @@ class UstarWriter:
 
 def member_bytes(num_bytes: int) -> int:
     """What a member of so many bytes takes in a tar: its header, its data in whole blocks."""
-    return _BLOCK + num_bytes + -num_bytes % _BLOCK
+    return HEADER_BYTES + num_bytes + -num_bytes % _BLOCK
 
 
 @functools.lru_cache(65536)
@@ -77,8 +81,8 @@ def npy_header(num_units: int) -> bytes:
 
 
 def _header(name: bytes, num_bytes: int) -> bytes:
-    if len(name) > 100:
-        raise ValueError(f"tar member name of {len(name)} bytes, over 100: {name!r}")
+    if len(name) > NAME_BYTES:
+        raise ValueError(f"tar member name of {len(name)} bytes, over {NAME_BYTES}: {name!r}")
     size = b"%011o\0" % num_bytes
     checksum = b"%06o\0 " % (_FIXED_SUM + sum(name) + sum(size))
-    return b"".join((name.ljust(100, b"\0"), _MODE_UID_GID, size, _MTIME, checksum, _TAIL))
+    return b"".join((name.ljust(NAME_BYTES, b"\0"), _MODE_UID_GID, size, _MTIME, checksum, _TAIL))

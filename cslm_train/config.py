@@ -96,11 +96,23 @@ class DataConfig:
     """How samples become packs."""
 
     pack_length: int = 2048
-    """Positions of a pack; a longer sample is skipped and counted. At most `model.max_seq_len`."""
+    """Positions of a pack. At most `model.max_seq_len`."""
     window: int = 1024
     """Packs are filled from this many neighbouring samples at a time."""
     prefetch: int = 2
     """Steps read and encoded ahead, in the background."""
+    too_long: Literal["skip", "cut", "split"] = "skip"
+    """What becomes of samples longer than a pack, each counted and named beside the packs:
+    `skip` leaves them out; `cut` reads their first `pack_length` tokens; `split` reads them in
+    consecutive documents of at most `pack_length`, of which a later one does not see the earlier.
+    Of either, only what holds trained tokens."""
+    shards: str = ""
+    """Where the mix's shards lie when not beside mix.json: a folder, or a URL such as
+    `s3://bucket/shards`. Their indexes stay with the mix."""
+    cache_dir: str = ""
+    """Folder of this machine for shards from a URL; empty: `~/.cache/cslm/shards`."""
+    cache_gb: float = 100.0
+    """What that folder may hold; the shards read longest ago go first."""
 
 
 LoraTarget = Literal[

@@ -142,6 +142,7 @@ _POSITIVE = (
     "data.pack_length",
     "data.window",
     "data.prefetch",
+    "data.cache_gb",
     "lora.alpha",
     "optimizer.lr",
     "trainer.num_steps",

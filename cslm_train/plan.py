@@ -91,14 +91,15 @@ def _architecture(
     workspace: Workspace, config: TrainConfig, request: Request, mix: MixInfo | None
 ) -> Architecture:
     units = request.num_units or (mix.num_units if mix is not None else _PAPER_UNITS)
-    begun = workspace.runs / "pretrain"
+    begun = request.init_from or workspace.runs / "pretrain"
+    begins = request.stage == "sft" and (begun / "run.json").is_file()
     base = config.model.base
     if request.shape is not None:
         return _extended(shape_of(request.shape), config, units, num_text=None)
-    if request.stage == "sft" and (begun / "run.json").is_file():
+    if begins or request.init_from is not None:
         info = RunInfo.load(begun)
         return Architecture(
-            source="runs/pretrain, whose weights sft begins with",
+            source=f"the run {begun.name}, whose weights it begins with",
             model=_ours(info.config.model, config),
             vocab_size=info.vocab_size,
             base_vocab_size=None,

@@ -25,7 +25,14 @@ from cslm_train.config import TrainConfig
 from cslm_train.config_files import from_dict
 from cslm_train.packing.stretches import Stretch, Stretches
 
-_NOT_IDENTITY = ("num_processes", "num_steps", "stretches")
+_NOT_IDENTITY = frozenset(
+    {
+        *("num_processes", "num_steps", "stretches"),
+        *("config.model.base", "config.data.shards", "config.data.cache_dir"),
+        *("config.data.cache_gb", "config.data.prefetch", "config.parallel"),
+    }
+)
+"""Where things lie and how the work is shared: another value of one is no other run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +81,14 @@ class RunInfo:
     @property
     def run_id(self) -> str:
         """Content hash of everything but where things lie and how the work was shared."""
-        values = {**self._identity(), "run": ""}
-        values["config"]["model"]["base"] = ""
-        return content_id(values)
+        return content_id({**self._identity(), "run": ""})
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-like copy."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
 
     def _identity(self) -> dict[str, Any]:
-        tree = self.as_dict()
-        del tree["config"]["parallel"]
-        return {name: value for name, value in tree.items() if name not in _NOT_IDENTITY}
+        return dict(_flatten(self.as_dict()))
 
     def save(self, run_dir: Path) -> None:
         """Write run.json."""
@@ -114,20 +117,24 @@ class RunInfo:
 
     def differences(self, other: RunInfo) -> list[str]:
         """What differs in identity, as `config.optimizer.lr: 0.001 here, 0.002 in the other`."""
-        mine, theirs = dict(_flatten(self._identity())), dict(_flatten(other._identity()))
+        mine, theirs = self._identity(), other._identity()
         return [
             f"{name}: {mine.get(name)} here, {theirs.get(name)} asked for"
             for name in dict.fromkeys((*mine, *theirs))
-            if mine.get(name) != theirs.get(name) and name != "config.model.base"  # a place
+            if mine.get(name) != theirs.get(name)
         ]
 
 
 def _flatten(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields of a run's identity by their whole names."""
     for name, value in tree.items():
+        path = f"{at}{name}"
+        if path in _NOT_IDENTITY:
+            continue
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{at}{name}.")
+            yield from _flatten(value, f"{path}.")
         else:
-            yield f"{at}{name}", value
+            yield path, value
 
 
 def text_tokenizer_folder(run_dir: Path) -> Path:

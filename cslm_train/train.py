@@ -139,6 +139,7 @@ def _summary(prepared: Prepared) -> TrainSummary:
         num_packs=prepared.train.num_packs,
         pack_fill=prepared.train.fill,
         num_skipped=prepared.train.num_skipped,
+        num_split=prepared.train.num_split,
     )
 
 
@@ -254,7 +255,7 @@ def _make_trainer(
     ) -> ShardReader:
         made = ShardReader(
             plan,
-            prepared.shards_dir if text is None else text.shards_dir,
+            prepared.shards if text is None else text.shards_dir,
             prepared.vocabulary,
             groups=prepared.groups if text is None else text.groups,
             seed=seed,
@@ -262,6 +263,7 @@ def _make_trainer(
             num_ranks=gangs.dp.size,
             accumulation=accumulation,
             prefetch=config.data.prefetch,
+            pin_memory=gangs.device.type == "cuda",
         )
         stack.callback(made.close)
         return made

@@ -5,11 +5,11 @@ become text ids: a transcript that spells a control token or a unit stays charac
 tokens of a chat template are ids of the text tokenizer that no text becomes.
 """
 
-# N tokens
+# N tokens, B lists of pieces, T tokens of all of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Literal, Protocol
 
@@ -22,6 +22,8 @@ from cslm_data.keys import content_id
 Ids = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 Kind = Literal["control", "special", "text", "units"]
+
+_NO_IDS: Ids = np.zeros(0, np.int32)
 
 
 class TextTokenizer(Protocol):
@@ -66,6 +68,12 @@ class JointVocabulary:
             name: text_tokenizer.special_id(name) for name in sorted(self.framing.specials)
         }
         self._special_names = {token: name for name, token in self._specials.items()}
+        kinds = {"control": self._controls, "special": self._specials}
+        self._marks = {
+            (kind, name): np.array([token], np.int32)
+            for kind, tokens in kinds.items()
+            for name, token in tokens.items()
+        }
 
     @property
     def size(self) -> int:
@@ -118,9 +126,47 @@ class JointVocabulary:
 
     def encode_batch(self, batch: Sequence[Sequence[Piece]]) -> list[tuple[Ids, Flags]]:
         """`encode` of each list of pieces, with one call of the text tokenizer for all."""
+        if not batch:
+            return []
+        ids_T, trained_T, lengths_B = self.encode_joined(batch)
+        ends = np.cumsum(lengths_B)[:-1]
+        return list(zip(np.split(ids_T, ends), np.split(trained_T, ends), strict=True))
+
+    def encode_joined(
+        self,
+        batch: Sequence[Sequence[Piece]],
+        encode_texts: Callable[[list[str]], Sequence[Ids | list[int]]] | None = None,
+    ) -> tuple[Ids, Flags, NDArray[np.int64]]:
+        """All lists of pieces one after the other: ids int32 (T,), trained (T,), lengths (B,).
+
+        `encode_texts` stands in for the text tokenizer's `encode_batch`. Raises ValueError for a
+        unit that there is not.
+        """
         texts = [piece.text for pieces in batch for piece in pieces if piece.kind == "text"]
-        encoded = iter(self.text_tokenizer.encode_batch(texts) if texts else [])
-        return [self._join([self._encode_piece(p, encoded) for p in pieces]) for pieces in batch]
+        encoded = iter((encode_texts or self.text_tokenizer.encode_batch)(texts) if texts else ())
+        parts: list[Ids | list[int]] = []
+        lengths: list[int] = []
+        flags: list[bool] = []
+        totals: list[int] = []
+        marks, first_unit = self._marks, np.int32(self._first_unit)
+        for pieces in batch:
+            before = len(lengths)
+            for piece in pieces:
+                if piece.kind == "text":
+                    part = next(encoded)
+                elif piece.kind == "units":
+                    part = piece.units + first_unit
+                else:
+                    part = marks[piece.kind, piece.text]
+                parts.append(part)
+                lengths.append(len(part))
+                flags.append(piece.trained)
+            totals.append(sum(lengths[before:]))
+        ids_T = np.concatenate([*parts, _NO_IDS]).astype(np.int32, copy=False)
+        if len(ids_T) and (largest := int(ids_T.max())) >= self.size:
+            raise ValueError(f"unit {largest - self._first_unit} is not one of {self.num_units}")
+        trained_T = np.repeat(np.array(flags, np.bool_), np.array(lengths, np.int64))
+        return ids_T, trained_T, np.array(totals, np.int64)
 
     def decode(self, ids: Sequence[int]) -> list[Piece]:
         """Ids → pieces, whatever their order: adjacent ids of a kind make a piece."""
@@ -140,25 +186,3 @@ class JointVocabulary:
         if token < self.num_text:
             return self._special_names[token]
         return CONTROLS[token - self.num_text]
-
-    def _encode_piece(self, piece: Piece, encoded: Iterator[list[int]]) -> tuple[Ids, bool]:
-        if piece.kind == "control":
-            return np.array([self._controls[piece.text]], np.int32), piece.trained
-        if piece.kind == "special":
-            return np.array([self._specials[piece.text]], np.int32), piece.trained
-        if piece.kind == "text":
-            return np.array(next(encoded), np.int32), piece.trained
-        ids = piece.units.astype(np.int32) + np.int32(self._first_unit)
-        if len(ids) and int(ids.max()) >= self.size:
-            worst = int(piece.units.max())
-            raise ValueError(f"unit {worst} is not one of {self.num_units}")
-        return ids, piece.trained
-
-    @staticmethod
-    def _join(parts: list[tuple[Ids, bool]]) -> tuple[Ids, Flags]:
-        ids = np.concatenate([part for part, _ in parts] or [np.zeros(0, np.int32)])
-        trained = np.repeat(
-            np.array([flag for _, flag in parts], np.bool_),
-            np.array([len(part) for part, _ in parts], np.int64),
-        )
-        return ids, trained

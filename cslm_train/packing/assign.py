@@ -4,7 +4,7 @@ A pack is a set of whole samples that are neighbours in the mix and together nea
 Everything follows from the lengths, a seed and a number, so a plan made anywhere is the same plan.
 """
 
-# N samples, P packs
+# N samples, W samples of a window, P packs
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ def assign_packs(lengths_N: Integers, *, pack_length: int, window: int) -> Integ
     if len(lengths_N) and lengths_N.min() < 1:
         raise ValueError("a sample needs at least one token")
     packs_N = np.full(len(lengths_N), SKIPPED, np.int64)
-    lengths = lengths_N.tolist()
     open_packs: list[tuple[int, int]] = []  # (room left, pack), sorted
     num_packs = num_old = 0
-    for start in range(0, len(lengths), window):
+    for start in range(0, len(lengths_N), window):
         open_packs = [entry for entry in open_packs if entry[1] >= num_old]
         num_old = num_packs
-        members = range(start, min(start + window, len(lengths)))
-        for sample in sorted(members, key=lambda index: (-lengths[index], index)):
-            length = lengths[sample]
+        lengths_W = lengths_N[start : start + window]
+        longest_first_W = np.argsort(-lengths_W, kind="stable")
+        packs = []
+        for length in lengths_W[longest_first_W].tolist():
             if length > pack_length:
+                packs.append(SKIPPED)
                 continue
             best = bisect_left(open_packs, (length, -1))
             if best < len(open_packs):
@@ -49,20 +50,23 @@ def assign_packs(lengths_N: Integers, *, pack_length: int, window: int) -> Integ
             else:
                 room, pack = pack_length, num_packs
                 num_packs += 1
-            packs_N[sample] = pack
+            packs.append(pack)
             if room > length:
                 insort(open_packs, (room - length, pack))
+        packs_N[start + longest_first_W] = packs
     return _number_by_first(packs_N)
 
 
 def _number_by_first(packs_N: Integers) -> Integers:
     """The same packs, numbered in the order of their first samples."""
-    kept = packs_N[packs_N != SKIPPED]
-    names_P, first_P = np.unique(kept, return_index=True)
-    rank_P = np.empty(len(names_P), np.int64)
-    rank_P[np.argsort(first_P)] = np.arange(len(names_P))
+    first_P = np.zeros(int(packs_N.max(initial=SKIPPED)) + 1, np.int64)
+    kept_N = packs_N != SKIPPED
+    # Of those that go to one place the last one stays, which from the end is the first.
+    first_P[packs_N[kept_N][::-1]] = np.flatnonzero(kept_N)[::-1]
+    rank_P = np.empty(len(first_P), np.int64)
+    rank_P[np.argsort(first_P)] = np.arange(len(first_P))
     numbered_N = packs_N.copy()
-    numbered_N[packs_N != SKIPPED] = rank_P[np.searchsorted(names_P, kept)]
+    numbered_N[kept_N] = rank_P[packs_N[kept_N]]
     return numbered_N
 
 

@@ -1,18 +1,19 @@
 """Shards + pack plan → packed batches, as a fairseq2 DataReader.
 
-Step 1. `pack_plan` has measured every sample once and said which samples make which pack.
+Step 1. `planning` has measured every sample once and said which samples make which pack.
 Step 2. An epoch is a keyed permutation of the packs. Step s on rank r of W with accumulation A
         reads `permutation[((s-1)·A + a)·W + r]`; where an epoch ends inside a step the next one
         begins, so no pack is left out and steps never run out.
-Step 3. A background thread finds the samples of the next steps in the memory-mapped shards, frames
-        them and encodes them.
+Step 3. A background thread finds the samples of the next steps in the memory-mapped shards, checks
+        their bytes against the plan, frames them and encodes them, all texts of a step at once.
+        Shards from afar are fetched some steps earlier still.
 Step 4. A batch is one pack: inputs are the tokens of each document but its last, targets those but
         its first, and the loss counts the targets that are trained.
 
 The whole state is (epoch, position), equal on every rank.
 """
 
-# S positions of a pack, K trained targets
+# S positions of a pack, K trained targets, R rows of a step, T tokens of their samples
 
 from __future__ import annotations
 
@@ -31,14 +32,17 @@ from fairseq2.nn import BatchLayout
 from torch import Tensor
 
 from cslm_data.errors import CorruptArtefactError
-from cslm_data.framing import frame
-from cslm_data.records import Segment
-from cslm_data.shards import ShardFile
+from cslm_data.records import Sample
 from cslm_train.packing.assign import Cursor, Integers, epoch_order
+from cslm_train.packing.encoding import SampleEncoder
 from cslm_train.packing.plan import PackPlan
-from cslm_train.vocabulary import JointVocabulary
+from cslm_train.packing.shard_store import LocalShards, ShardStore
+from cslm_train.vocabulary import Flags, Ids, JointVocabulary
 
 _OPEN_SHARDS = 64
+_FETCHED_AHEAD = 16
+"""Steps whose shards are fetched before the steps after them are read."""
+_TENSORS = ("inputs_S", "positions_K", "targets_K", "groups_K")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -57,7 +61,7 @@ class PackedBatch(SupportsDeviceTransfer):
     """Which of the reader's groups each belongs to, int64."""
     pack_id: int
     keys: tuple[str, ...]
-    """Samples of the documents."""
+    """Samples of the documents; a document may be a part of one."""
 
     @property
     def layout(self) -> BatchLayout:
@@ -66,8 +70,13 @@ class PackedBatch(SupportsDeviceTransfer):
 
     def to(self, device: Device, *, non_blocking: bool = False) -> None:
         """Move the tensors."""
-        for name in ("inputs_S", "positions_K", "targets_K", "groups_K"):
+        for name in _TENSORS:
             setattr(self, name, getattr(self, name).to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> None:
+        """Move the tensors to where a GPU can copy them from while it computes."""
+        for name in _TENSORS:
+            setattr(self, name, getattr(self, name).pin_memory())
 
 
 class ShardReader(DataReader[PackedBatch]):
@@ -80,7 +89,7 @@ class ShardReader(DataReader[PackedBatch]):
     def __init__(
         self,
         plan: PackPlan,
-        shards_dir: Path,
+        shards: Path | ShardStore,
         vocabulary: JointVocabulary,
         *,
         groups: Sequence[str],
@@ -89,17 +98,19 @@ class ShardReader(DataReader[PackedBatch]):
         num_ranks: int = 1,
         accumulation: int = 1,
         prefetch: int = 2,
+        pin_memory: bool = False,
     ) -> None:
         self._plan = plan
-        self._vocabulary = vocabulary
-        self._groups = {group: number for number, group in enumerate(groups)}
+        self._encoder = SampleEncoder(vocabulary)
+        numbers = {group: number for number, group in enumerate(groups)}
+        self._group_numbers = np.array([numbers[group] for group in plan.groups], np.int64)
         self._seed = seed
         self._rank = rank
         self._num_ranks = num_ranks
         self._accumulation = accumulation
-        self._open = lru_cache(_OPEN_SHARDS)(
-            lambda shard: ShardFile(shards_dir / plan.shards[shard])
-        )
+        self._pin_memory = pin_memory
+        self._store = LocalShards(shards) if isinstance(shards, Path) else shards
+        self._open = lru_cache(_OPEN_SHARDS)(lambda shard: self._store.open(plan.shards[shard]))
         self._order = lru_cache(2)(self._order_of)
         self._prefetch = prefetch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shard-reader")
@@ -148,6 +159,7 @@ class ShardReader(DataReader[PackedBatch]):
     def close(self) -> None:
         """Stop reading ahead."""
         self._thread.shutdown(cancel_futures=True)
+        self._store.close()
 
     def _go_to(self, cursor: Cursor) -> None:
         for future in self._ahead:
@@ -166,43 +178,115 @@ class ShardReader(DataReader[PackedBatch]):
             return np.arange(self._plan.num_packs)
         return epoch_order(self._plan.num_packs, seed=self._seed, epoch=epoch)
 
-    def _read_step(self, cursor: Cursor) -> list[PackedBatch]:
-        batches = []
+    def _packs_of(self, cursor: Cursor) -> list[tuple[int, bool]]:
+        """What a step of this rank reads, and whether only to keep step with other ranks."""
+        packs = []
         for micro_batch in range(self._accumulation):
             offset = micro_batch * self._num_ranks + self._rank
             place = cursor.advance(offset, self._plan.num_packs)
-            pack = int(self._order(place.epoch)[place.position])
-            batches.append(self._read_pack(pack, idle=self._ended(place)))
+            packs.append((int(self._order(place.epoch)[place.position]), self._ended(place)))
+        return packs
+
+    def _fetch_ahead(self, cursor: Cursor) -> None:
+        """Have the shards of a step and of those after it on their way."""
+        plan, shards = self._plan, []
+        for _ in range(_FETCHED_AHEAD):
+            if self._ended(cursor):
+                break
+            for pack, _ in self._packs_of(cursor):
+                shards += plan.shard_N[plan.starts_P[pack] : plan.starts_P[pack + 1]].tolist()
+            cursor = self._advance(cursor)
+        self._store.fetch_ahead(plan.shards[shard] for shard in dict.fromkeys(shards))
+
+    def _read_step(self, cursor: Cursor) -> list[PackedBatch]:
+        packs = self._packs_of(cursor)
+        if not isinstance(self._store, LocalShards):
+            self._fetch_ahead(cursor)
+        starts_P = self._plan.starts_P
+        rows = [range(int(starts_P[pack]), int(starts_P[pack + 1])) for pack, _ in packs]
+        samples = [[self._sample(row) for row in of_pack] for of_pack in rows]
+        encoded = self._encode(
+            [row for of_pack in rows for row in of_pack],
+            [sample for of_pack in samples for sample in of_pack],
+        )
+        batches = []
+        for (pack, idle), of_pack, of_rows in zip(packs, samples, rows, strict=True):
+            mine, encoded = _cut(encoded, len(of_pack))
+            keys = tuple(sample.key for sample in of_pack)
+            batch = self._make_batch(pack, of_rows, keys, *mine, idle=idle)
+            if self._pin_memory:
+                batch.pin_memory()
+            batches.append(batch)
         return batches
 
-    def _read_pack(self, pack: int, *, idle: bool) -> PackedBatch:
+    def _sample(self, row: int) -> Sample:
         plan = self._plan
-        rows = range(int(plan.starts_P[pack]), int(plan.starts_P[pack + 1]))
-        framing = self._vocabulary.framing
-        encoded = self._vocabulary.encode_batch([frame(self._sample(row), framing) for row in rows])
-        trained_S = np.concatenate([trained[1:] for _, trained in encoded])
-        lengths = [len(ids) - 1 for ids, _ in encoded]
-        positions_K = np.flatnonzero(trained_S & (not idle))
-        targets_S = np.concatenate([ids[1:] for ids, _ in encoded])
-        groups_S = np.repeat([self._groups[plan.groups[row]] for row in rows], lengths)
-        inputs_S = np.concatenate([ids[:-1] for ids, _ in encoded])
+        shard = self._open(int(plan.shard_N[row]))
+        place = (
+            int(plan.json_offset_N[row]),
+            int(plan.json_bytes_N[row]),
+            int(plan.units_offset_N[row]),
+            int(plan.units_bytes_N[row]),
+        )
+        if shard.checksum(*place) != int(plan.checksum_N[row]):
+            raise CorruptArtefactError(
+                f"{shard.path}: does not hold {plan.keys[row]} where the plan has it; the file is "
+                "damaged (see: cslm-data verify MIX), or the mix was built again under a running "
+                "training; start the training again"
+            )
+        return shard.sample(shard.key(place[0]), *place)
+
+    def _encode(self, rows: list[int], samples: list[Sample]) -> _Encoded:
+        """Whole samples encoded, and found to be as long as planned."""
+        encoded = self._encoder.encode([sample.segments for sample in samples])
+        planned_R = self._plan.sample_tokens_N[rows]
+        wrong = np.flatnonzero(encoded[2] != planned_R)
+        if len(wrong):
+            place = int(wrong[0])
+            raise CorruptArtefactError(
+                f"{self._plan.shards[self._plan.shard_N[rows[place]]]}: {samples[place].key} has "
+                f"{encoded[2][place]} tokens, but {planned_R[place]} were counted when the mix was "
+                "built (mix.parquet); build the mix again: cslm-data build-mix --overwrite"
+            )
+        return encoded
+
+    def _make_batch(
+        self,
+        pack: int,
+        rows: range,
+        keys: tuple[str, ...],
+        ids_T: Ids,
+        trained_T: Flags,
+        tokens_R: Integers,
+        *,
+        idle: bool,
+    ) -> PackedBatch:
+        plan, chosen = self._plan, slice(rows.start, rows.stop)
+        lengths_R = plan.num_tokens_N[chosen].astype(np.int64) - 1
+        firsts_R = np.cumsum(tokens_R) - tokens_R + plan.first_N[chosen]
+        # A place in the pack is so much further in T: last tokens and other parts are not read.
+        shifts_R = firsts_R - (np.cumsum(lengths_R) - lengths_R)
+        places_S = np.arange(int(lengths_R.sum())) + np.repeat(shifts_R, lengths_R)
+        positions_K = np.flatnonzero(trained_T[places_S + 1] & (not idle))
+        groups_S = np.repeat(self._group_numbers[plan.group_N[chosen]], lengths_R)
         return PackedBatch(
-            inputs_S=torch.from_numpy(inputs_S.astype(np.int64)),
-            lengths=lengths,
+            inputs_S=torch.from_numpy(ids_T[places_S].astype(np.int64)),
+            lengths=lengths_R.tolist(),
             positions_K=torch.from_numpy(positions_K),
-            targets_K=torch.from_numpy(targets_S[positions_K].astype(np.int64)),
+            targets_K=torch.from_numpy(ids_T[places_S[positions_K] + 1].astype(np.int64)),
             groups_K=torch.from_numpy(groups_S[positions_K]),
             pack_id=pack,
-            keys=tuple(plan.keys[row] for row in rows),
+            keys=keys,
         )
 
-    def _sample(self, row: int) -> tuple[Segment, ...]:
-        plan = self._plan
-        file = self._open(int(plan.shard_N[row]))
-        sample = file.sample(int(plan.index_N[row]))
-        if sample.key != plan.keys[row]:
-            raise CorruptArtefactError(
-                f"{file.path}: holds {sample.key} where the plan has {plan.keys[row]}; the mix "
-                "was built again under a running training; start the training again"
-            )
-        return sample.segments
+
+_Encoded = tuple[Ids, Flags, Integers]
+"""Ids int32 (T,) and flags (T,) of samples one after the other, and their lengths (R,)."""
+
+
+def _cut(encoded: _Encoded, num_samples: int) -> tuple[_Encoded, _Encoded]:
+    """The first samples, and the others."""
+    ids_T, trained_T, tokens_R = encoded
+    stop = int(tokens_R[:num_samples].sum())
+    first = ids_T[:stop], trained_T[:stop], tokens_R[:num_samples]
+    return first, (ids_T[stop:], trained_T[stop:], tokens_R[num_samples:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cslm_train.config import ModelConfig
 from cslm_train.planning.devices import GPU
@@ -24,6 +25,8 @@ class Request:
     """How long samples are, where no mix says it."""
     shape: str | None = None
     """A public model by name, or a config.json, instead of `model.base` or a model from scratch."""
+    init_from: Path | None = None
+    """Run whose weights are begun with; None: for sft `runs/pretrain`, where it is."""
     num_units: int | None = None
     """Units of the speech tokenizer; None: the mix's, or as many as the paper has."""
     num_gpus: int = 1

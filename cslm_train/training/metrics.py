@@ -111,6 +111,8 @@ class TrainSummary:
     """Share of the packs' length that tokens take."""
     num_skipped: int
     """Samples left out of the packs; packs' rejects files say why."""
+    num_split: int
+    """Samples longer than a pack, of which the packs hold parts."""
     num_skipped_steps: int
     """Steps that the guard skipped; skipped.jsonl says which and why."""
     mfu: float | None
@@ -191,7 +193,7 @@ def best_step(run_dir: Path) -> int | None:
 
 
 def read_summary(
-    run_dir: Path, *, num_packs: int, pack_fill: float, num_skipped: int
+    run_dir: Path, *, num_packs: int, pack_fill: float, num_skipped: int, num_split: int
 ) -> TrainSummary:
     """The summary of a run from its files."""
     info = RunInfo.load(run_dir)
@@ -232,6 +234,7 @@ def read_summary(
         num_packs=num_packs,
         pack_fill=pack_fill,
         num_skipped=num_skipped,
+        num_split=num_split,
         num_skipped_steps=sum(1 for _ in read_rows(run_dir / _SKIPPED)),
         mfu=used / busy_s if used else None,
         data_share_of_time=waited_s / busy_s if busy_s else 0.0,

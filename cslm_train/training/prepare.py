@@ -19,6 +19,7 @@ from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
 from cslm_train.config import TrainConfig, TrainerConfig
 from cslm_train.packing.batches import write_batches
 from cslm_train.packing.plan import PackPlan, load_or_make_plan, require_packs
+from cslm_train.packing.shard_store import ShardStore, open_store
 from cslm_train.packing.stretches import Stretch, accumulation_of, go_on, last_step
 from cslm_train.run_folder import (
     RunInfo,
@@ -39,7 +40,7 @@ class Prepared:
     run_dir: Path
     info: RunInfo
     vocabulary: JointVocabulary
-    shards_dir: Path
+    shards: ShardStore
     train: PackPlan
     valid: PackPlan
     init_from: Path | None
@@ -131,7 +132,7 @@ def prepare_run(
         num_steps=info.num_steps,
         stretches=info.stretches,
     )
-    if info != before:
+    if info != before:  # places and processes may differ: see RunInfo.differences
         info.save(run_dir)
 
 
@@ -147,7 +148,7 @@ def read_prepared(workspace: Workspace, run_dir: Path, init_from: Path | None) -
         run_dir=run_dir,
         info=info,
         vocabulary=vocabulary,
-        shards_dir=mix.folder / "shards",
+        shards=_store(mix, info.config),
         train=train,
         valid=valid,
         init_from=find_initial_run(workspace, info.stage, init_from),
@@ -183,6 +184,7 @@ def _vocabulary(mix: MixInfo) -> JointVocabulary:
 def _plans(
     run_dir: Path, mix: MixInfo, vocabulary: JointVocabulary, config: TrainConfig
 ) -> tuple[PackPlan, PackPlan]:
+    store = _store(mix, config)
     train, valid = (
         load_or_make_plan(
             run_dir / f"packs-{split}.parquet",
@@ -191,12 +193,19 @@ def _plans(
             split=split,
             pack_length=config.data.pack_length,
             window=config.data.window,
+            too_long=config.data.too_long,
+            store=store,
         )
         for split in ("train", "valid")
     )
     if valid.num_packs == 0:
         log.warning("mixes/%s: nothing to validate on, so the loss is not measured", mix.name)
     return train, valid
+
+
+def _store(mix: MixInfo, config: TrainConfig) -> ShardStore:
+    data = config.data
+    return open_store(mix, shards=data.shards, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
 
 
 def _share_work(

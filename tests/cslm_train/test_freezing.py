@@ -25,6 +25,7 @@ from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import FreezeConfig, LoraConfig, ModelConfig, OptimizerConfig, TrainConfig
 from cslm_train.config_files import load_config
 from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.run_folder import optimizer_files
 from cslm_train.training.freezing import Freezing, freeze_for_good, local_rows
 from cslm_train.training.optim import make_optimizer
 from cslm_train.vocabulary import JointVocabulary

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cslm_data.keys import keyed_rng
+from cslm_train.packing import planning
 from cslm_train.packing.assign import SKIPPED, Cursor, assign_packs, epoch_order, place_in_step
+from cslm_train.packing.planning import _SCHEMA, _in_order_of_packs
+from cslm_train.packing.too_long import parts_of
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=200)
 
@@ -54,6 +58,29 @@ def test_packs_hold_neighbours_and_are_numbered_by_their_first(
     assert firsts == sorted(firsts)
 
 
+@given(LENGTHS, st.integers(1, 50))
+def test_rows_are_written_pack_after_pack_however_they_come(
+    lengths: list[int], per_table: int
+) -> None:
+    packs = pack([min(length, 32) for length in lengths])
+    rows = pa.table(
+        [np.arange(len(packs)) if name == "first" else [None] * len(packs) for name in NAMES],
+        schema=_SCHEMA,
+    )
+    tables = (rows.slice(start, per_table) for start in range(0, len(packs), per_table))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "_ROWS_AT_A_TIME", 20)
+        written = pa.concat_tables(
+            [_SCHEMA.empty_table(), *_in_order_of_packs(iter(tables), packs)]
+        )
+    expected = sorted(range(len(packs)), key=lambda row: (packs[row], row))
+    assert written["first"].to_pylist() == expected
+    assert written["pack_id"].to_pylist() == sorted(packs.tolist())
+
+
+NAMES = _SCHEMA.names
+
+
 @given(LENGTHS, LENGTHS)
 def test_later_samples_leave_finished_packs_as_they_are(
     lengths: list[int], more: list[int]
@@ -63,6 +90,23 @@ def test_later_samples_leave_finished_packs_as_they_are(
     settled = max(0, whole - window)  # the last whole window's packs are still open
     before, after = pack(lengths[:whole]), pack([*lengths[:whole], *more])
     assert before[:settled].tolist() == after[:settled].tolist()
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=60), st.integers(1, 70))
+def test_a_long_sample_is_split_where_a_pack_is_full(trained: list[bool], length: int) -> None:
+    flags = np.array(trained)
+    parts = parts_of(flags, pack_length=length, too_long="split")
+    # A position is predicted from the one before it: position p of the inputs has target p + 1.
+    wanted = [
+        (first, min(length, len(trained) - 1 - first))
+        for first in range(0, len(trained) - 1, length)
+    ]
+    assert [p for p in wanted if any(trained[p[0] + 1 : sum(p) + 1])] == parts
+    read = [p for first, number in parts for p in range(first, first + number)]
+    assert len(read) == len(set(read))
+    assert {p for p in range(len(trained) - 1) if trained[p + 1]} <= set(read)
+    assert parts_of(flags, pack_length=length, too_long="skip") == []
+    assert parts_of(flags, pack_length=length, too_long="cut") == [p for p in parts if p[0] == 0]
 
 
 def test_packs_of_realistic_lengths_are_full() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_run import make_run
 
-from cslm_data.errors import CslmError, NoDataError, UsageError
+from cslm_data.errors import CslmError, MissingArtefactError, NoDataError, UsageError
 from cslm_data.framing import CONTROLS, frame
 from cslm_data.shards import iter_samples
 from cslm_data.text_tokenizer import load_text_tokenizer
@@ -39,12 +40,18 @@ def plan(workspace: Workspace, config: str, *settings: str, **request) -> RunPla
 
 
 def describe(mix_dir: Path, lengths: dict[str, list[int]]) -> None:
-    """Add to a mix what build-mix says of the samples' tokens."""
-    rows = [(split, length) for split in lengths for length in lengths[split]]
+    """Add to a mix what build-mix says of the samples' tokens, true or not."""
+    keys = {split: [s.key for s in iter_samples(mix_dir, split)] for split in ("train", "valid")}
+    rows = [
+        (split, length, keys.get(split, [])[number : number + 1])
+        for split in lengths
+        for number, length in enumerate(lengths[split])
+    ]
     table = pa.table(
         {
-            "split": pa.array([split for split, _ in rows]),
-            "num_tokens": pa.array([length for _, length in rows], pa.uint32()),
+            "split": pa.array([split for split, _, _ in rows]),
+            "num_tokens": pa.array([length for _, length, _ in rows], pa.uint32()),
+            "key": pa.array([key[0] if key else "" for _, _, key in rows]),
         }
     )
     pq.write_table(table, mix_dir / "mix.parquet")
@@ -78,10 +85,12 @@ def test_a_run_is_what_its_plan_said(
     workspace: Workspace, build_mix: Callable[..., Path], vocabulary: JointVocabulary
 ) -> None:
     folder = build_mix()
-    samples = list(iter_samples(folder, "train"))
-    framed = [frame(sample.segments, vocabulary.framing) for sample in samples]
-    lengths = [len(ids) for ids, _ in vocabulary.encode_batch(framed)]
-    describe(folder, {"train": lengths, "valid": [9]})
+    of_splits = {}
+    for split in ("train", "valid"):
+        framed = [frame(s.segments, vocabulary.framing) for s in iter_samples(folder, split)]
+        of_splits[split] = [len(ids) for ids, _ in vocabulary.encode_batch(framed)]
+    lengths = of_splits["train"]
+    describe(folder, of_splits)
     before = plan(workspace, "smoke", *TINY)
     summary = run_training(
         workspace, stage="pretrain", config=load_config("smoke", TINY, stage="pretrain")
@@ -197,6 +206,22 @@ def test_only_rows_that_train_need_gradients(workspace: Workspace) -> None:
     assert whole.memory == some.memory
     assert rows.parameters.trainable == rows.parameters.embedding
     assert rows.memory.optimizer == 8 * rows.parameters.embedding
+
+
+def test_a_stage_that_begins_with_a_run_has_its_architecture(
+    workspace: Workspace, tokenizer_folder: Path
+) -> None:
+    make_run(workspace.runs / "pretrain", tokenizer_folder)
+    other = make_run(workspace.root / "elsewhere" / "other", tokenizer_folder, num_units=50)
+    request = {"stage": "sft", "tokens": 10**6}
+    own = plan(workspace, "paper", **request)
+    assert own.architecture.model.model_dim == 32
+    assert own.architecture.model.max_seq_len == 4096
+    named = plan(workspace, "paper", **request, init_from=other)
+    assert named.architecture.vocab_size == own.architecture.vocab_size + 30
+    assert own.parameters.new_rows == 0
+    with pytest.raises(MissingArtefactError, match="no training run here"):
+        plan(workspace, "paper", **request, init_from=workspace.root)
 
 
 @pytest.mark.parametrize("name", named_configs())
