@@ -84,6 +84,9 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
             rows_train or freeze.new_rows_only_steps == 0
         ),
+        "guard.spike_factor: 0 with freeze.new_rows_only_steps, after which gradients grow": (
+            config.guard.spike_factor == 0 or not freeze.new_rows_only_steps
+        ),
         "optimizer.weight_decay: at least 0": config.optimizer.weight_decay >= 0,
         "model.model_dim: an even multiple of model.num_heads, where model.head_dim is not given": (
             model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
