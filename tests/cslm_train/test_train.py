@@ -243,9 +243,10 @@ def test_every_configuration_runs_in_both_stages(
     build_mix("sft")
     vocab_size = load_text_tokenizer(tokenizer_folder).vocab_size
     save_base(tmp_path, "llama", vocab_size=vocab_size, tokenizer_folder=tokenizer_folder)
-    small = [*TINY[:5], f"model.base={tmp_path}" if name == "paper" else "model.base="]
+    small = [*TINY[:5], *([f"model.base={tmp_path}"] if name == "paper" else [])]
     small += ["model.max_seq_len=128", "data.pack_length=128", "trainer.num_steps=2"]
-    small += ["trainer.packs_per_step=2", "validation.every_n_steps=1", "metrics.every_n_steps=1"]
+    small += ["trainer.packs_per_step=2", "metrics.every_n_steps=1"]
+    small += ["validation.every_n_steps=1", "checkpoint.every_n_steps=1"]
     for stage in ("pretrain", "sft"):
         summary = train(workspace, load_config(name, small, stage=stage), stage=stage)
         assert summary.finished
