@@ -25,11 +25,9 @@ import logging
 import statistics
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -116,7 +114,7 @@ def recipe(folder: Path, stage: str, tasks: Iterable[str], interleave: str) -> P
     path = folder / f"{stage}-{interleave}.yaml"
     path.write_text(
         f"stage: {stage}\ninterleave: {interleave}\n"
-        "splits: {by: content, valid: 0.05, test: 0.15}\n"
+        "splits: {by: content, valid: 0.03, test: 0.1}\n"
         f"sources:\n{sources}"
     )
     return path
@@ -125,6 +123,8 @@ def recipe(folder: Path, stage: str, tasks: Iterable[str], interleave: str) -> P
 def prepare(root: Path, num_dialogues: int) -> Workspace:
     """The corpus as a mix of recognition and synthesis, and as chains in both forms."""
     workspace = Workspace(root / "workspace")
+    if (workspace.mixes / MODES[-1] / "mix.json").exists():
+        return workspace
     lay_out(root / "demo")
     lay_out_dialogues(root / "demo", root / "corpus", num_dialogues)
     ingest(workspace, [root / "corpus"])
@@ -167,7 +167,7 @@ def train(workspace: Workspace, base_steps: int, sft_steps: int) -> dict[str, Lo
         )
         print(
             f"{mode}: {summary.steps} steps, {summary.tokens} tokens in {summary.seconds:.0f} s, "
-            f"valid loss {summary.first_valid_loss:.2f} → {summary.last_valid_loss:.2f}"
+            f"loss {summary.first_train_loss:.2f} → {summary.last_train_loss:.2f}"
         )
     return {mode: load_run(workspace.runs / mode) for mode in MODES}
 
@@ -185,10 +185,13 @@ class Sample:
     answer: Ids
 
 
-def read_samples(workspace: Workspace, vocabulary: JointVocabulary, mode: str) -> list[Sample]:
-    """The test split."""
+def read_samples(
+    workspace: Workspace, vocabulary: JointVocabulary, mode: str, splits: Iterable[str]
+) -> list[Sample]:
+    """The chains of some splits, in the same order for both forms."""
     found = []
-    for sample in iter_samples(workspace.mixes / mode, "test"):
+    folder = workspace.mixes / mode
+    for sample in (sample for split in splits for sample in iter_samples(folder, split)):
         ids, trained = vocabulary.encode(frame(sample.segments, vocabulary.framing))
         first = int(np.argmax(trained))
         text = "".join(s.text for s in sample.segments if s.part == "ta")
@@ -262,51 +265,50 @@ def say(run: LoadedRun, sample: Sample, *, script: bool) -> Heard | None:
 # --- tables -----------------------------------------------------------------------------------
 
 
-def bin_of(words: int) -> str:
-    low, high = next(each for each in BINS if words <= each[1])
-    return f"{low}–{high}"
+def print_by_words(title: str, rows: list[tuple[int, dict[str, float]]], form: str) -> None:
+    """Medians of columns, by the number of words in the answer; `a : b` is the median ratio."""
+    names = list(rows[0][1])
+    print(f"\n{title}")
+    print(f"{'words':>8} {'answers':>8}", *(f"{name:>14}" for name in names))
+    for low, high in (*BINS, (BINS[0][0], BINS[-1][1])):
+        found = [row for words, row in rows if low <= words <= high]
+        if found:
+            middle = {name: statistics.median(row[name] for row in found) for name in names}
+            cells = (f"{v:>14.2f}" if ":" in n else f"{v:>14{form}}" for n, v in middle.items())
+            print(f"{f'{low}–{high}':>8} {len(found):>8}", *cells)
 
 
-def median(values: Iterable[float]) -> float:
-    return statistics.median(values)
-
-
-def compare_true(samples: dict[str, list[Sample]], runs: dict[str, LoadedRun]) -> None:
-    """Tokens and seconds until speech, over the true answers."""
-    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for chunked, whole in zip(samples["chunk"], samples["full"], strict=True):
+def compare_tokens(samples: dict[str, list[Sample]], vocabulary: JointVocabulary) -> None:
+    """Tokens of the true answers."""
+    rows = []
+    for chunked, whole in zip(*(samples[mode] for mode in MODES), strict=True):
         assert chunked.key == whole.key
-        heard = {}
-        for mode, sample in (("chunk", chunked), ("full", whole)):
-            heard[mode] = say(runs[mode], sample, script=True)
-            assert heard[mode] is not None
-            assert heard[mode].num_tokens == len(sample.answer)
-        first, full = heard["chunk"].first, heard["full"].first
-        text = full.tokens_since_start - full.num_tokens - 1
+        first, full = (
+            hear(iter(sample.answer.tolist()), vocabulary).first for sample in (chunked, whole)
+        )
+        assert full.num_tokens > 0
+        early = full.tokens_since_start - full.num_tokens - 1 + first.num_tokens
         row = {
             "chunk": first.tokens_since_start,
             "full": full.tokens_since_start,
-            "early": text + first.num_tokens,
-            "chunk_s": first.seconds_since_start,
-            "full_s": full.seconds_since_start,
+            "full, early": early,
+            "full : chunk": full.tokens_since_start / first.tokens_since_start,
+            "early : chunk": early / first.tokens_since_start,
         }
-        rows[bin_of(chunked.words)].append(row)
-        rows["all"].append(row)
-    print("\nTrue answers: medians until the first complete chunk of speech")
-    print(f"{'words':>8} {'answers':>8} {'chunk':>7} {'full':>7} {'full, early':>12} ", end="")
-    print(f"{'tokens ×':>9} {'early ×':>8} {'chunk s':>8} {'full s':>8} {'seconds ×':>10}")
-    for name in (*(f"{low}–{high}" for low, high in BINS), "all"):
-        if found := rows[name]:
-            middle = {key: median(row[key] for row in found) for key in found[0]}
-            ratios = [
-                median(row[a] / row[b] for row in found)
-                for a, b in (("full", "chunk"), ("early", "chunk"), ("full_s", "chunk_s"))
-            ]
-            print(
-                f"{name:>8} {len(found):>8} {middle['chunk']:>7.0f} {middle['full']:>7.0f} "
-                f"{middle['early']:>12.0f} {ratios[0]:>10.2f} {ratios[1]:>8.2f} "
-                f"{middle['chunk_s']:>8.3f} {middle['full_s']:>8.3f} {ratios[2]:>10.2f}"
-            )
+        rows.append((chunked.words, row))
+    print_by_words("True answers: tokens until the first complete speech (medians)", rows, ".0f")
+
+
+def compare_seconds(samples: dict[str, list[Sample]], runs: dict[str, LoadedRun]) -> None:
+    """Seconds until speech, each run made to say its true answer."""
+    rows = []
+    for pair in zip(*(samples[mode] for mode in MODES), strict=True):
+        heard = [say(runs[m], sample, script=True) for m, sample in zip(MODES, pair, strict=True)]
+        assert [h.num_tokens for h in heard] == [len(sample.answer) for sample in pair]
+        chunk_s, full_s = (h.first.seconds_since_start for h in heard)
+        row = {"chunk": chunk_s, "full": full_s, "full : chunk": full_s / chunk_s}
+        rows.append((pair[0].words, row))
+    print_by_words("True answers: seconds until the first complete speech (medians)", rows, ".3f")
 
 
 def compare_own(
@@ -324,33 +326,40 @@ def compare_own(
         heard = [pair[index] for pair in pairs]
         spoken = [play(each.speech, unit_s) for each in heard]
         margins = [p.smallest_margin_s for p in spoken if p.smallest_margin_s is not None]
+        middle = statistics.median
         print(
-            f"{mode:>6}: first speech after {median(h.first.tokens_since_start for h in heard):.0f} "
-            f"tokens, {median(h.first.seconds_since_start for h in heard):.3f} s (medians); "
-            f"{median(p.units_per_second for p in spoken):.0f} units a second generated, "
+            f"{mode:>6}: first speech after {middle(p.first_speech_tokens for p in spoken):.0f} "
+            f"tokens, {middle(p.first_speech_s for p in spoken):.3f} s (medians); "
+            f"{middle(p.units_per_second for p in spoken):.0f} units a second generated, "
             f"{1 / unit_s:.1f} played; answers with gaps: {sum(p.num_gaps > 0 for p in spoken)}; "
             + (f"smallest margin {min(margins):.2f} s" if margins else "one chunk each")
         )
     tokens = [b.first.tokens_since_start / a.first.tokens_since_start for a, b in pairs]
     seconds = [b.first.seconds_since_start / a.first.seconds_since_start for a, b in pairs]
-    return median(tokens), median(seconds)
+    return statistics.median(tokens), statistics.median(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="keep everything here, and go on with it")
     parser.add_argument("--dialogues", type=int, default=150)
-    parser.add_argument("--base-steps", type=int, default=200)
-    parser.add_argument("--sft-steps", type=int, default=120)
+    parser.add_argument("--base-steps", type=int, default=150)
+    parser.add_argument("--sft-steps", type=int, default=100)
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        workspace = prepare(Path(folder), options.dialogues)
+        workspace = prepare(options.folder or Path(folder), options.dialogues)
         print(f"corpus and mixes: {time.monotonic() - begun:.0f} s")
         runs = train(workspace, options.base_steps, options.sft_steps)
-        samples = {mode: read_samples(workspace, runs[mode].vocabulary, mode) for mode in MODES}
+        vocabulary = runs["chunk"].vocabulary
+        whole_mix, samples = (
+            {mode: read_samples(workspace, vocabulary, mode, splits) for mode in MODES}
+            for splits in (("train", "valid", "test"), ("test",))
+        )
         unit_s = seconds_per_unit(workspace, runs["chunk"].info, "en")
-        compare_true(samples, runs)
+        compare_tokens(whole_mix, vocabulary)
+        compare_seconds(samples, runs)
         tokens, seconds = compare_own(samples, runs, unit_s)
     print(f"\n{time.monotonic() - begun:.0f} s in all\n")
     report("tokens until the first complete chunk of speech, full : interleaved", tokens, 3)

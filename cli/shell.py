@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cslm_data.errors import CslmError, RejectRateError
+from cslm_data.errors import CslmError, EndedByFirstError, RejectRateError
 from cslm_data.plain_text import visible
 from cslm_data.workspace import Workspace, find_workspace
 
@@ -104,8 +104,12 @@ def run(app: typer.Typer) -> None:
     """Run an app; a user's mistake or a full disk is one message on stderr, never a traceback."""
     try:
         app()
+    except EndedByFirstError:
+        sys.exit(EXIT_ERROR)
     except CslmError as error:
-        _fail(str(error))
+        if error.rank is None and not is_first_here():
+            sys.exit(EXIT_ERROR)  # all fail alike: one of each host says it
+        _fail(str(error) if error.rank is None else f"process {error.rank}: {error}")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or _is_full_disk(error):
             _fail(_FULL_DISK)
@@ -123,6 +127,16 @@ def run(app: typer.Typer) -> None:
         if "query interrupted" in str(error).lower():  # what DuckDB makes of Ctrl-C
             _fail(_INTERRUPTED, EXIT_INTERRUPTED)
         raise
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all that torchrun or SLURM started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_first_here() -> bool:
+    """Whether this process speaks for those of its host."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _is_full_disk(error: Exception) -> bool:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cslm_cli import answers, shell, tables, train_average, train_export, train_tables
+from cslm_cli import (
+    answers,
+    shell,
+    tables,
+    train_average,
+    train_export,
+    train_plan,
+    train_tables,
+)
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -36,6 +44,13 @@ class AnswerForm(StrEnum):
     TEXT = "text"
 
 
+class PrecisionName(StrEnum):
+    """How weights are held."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 StageOption = Annotated[StageName | None, typer.Option(help="Stage.", show_default=False)]
 RunOption = Annotated[
     str | None,
@@ -51,6 +66,10 @@ CheckpointOption = Annotated[
     typer.Option(help="Which checkpoint: last, best (the lowest validation loss) or its step."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1.")]
+PrecisionOption = Annotated[
+    PrecisionName,
+    typer.Option("--precision", help="Of the weights: fp32, or bf16, half the size, for a GPU."),
+]
 TemperatureOption = Annotated[
     float, typer.Option(min=0.0, help="0: always the likeliest token; 1: as the model says.")
 ]
@@ -91,6 +110,9 @@ def run(
         Path | None,
         typer.Option(help="Run whose weights sft begins with. Default: runs/pretrain."),
     ] = None,
+    init_checkpoint: Annotated[
+        str, typer.Option(help="At which of its checkpoints: last, best or a step.")
+    ] = "last",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run in this folder.")
     ] = False,
@@ -123,11 +145,14 @@ def run(
             mix=mix,
             output_dir=output_dir,
             init_from=init_from,
+            init_checkpoint=init_checkpoint,
             overwrite=overwrite,
         )
         summaries.append(summary)
         if not summary.finished:
             break
+    if not shell.is_first():
+        return
     if json:
         tables.print_json(summaries)
     else:
@@ -186,6 +211,7 @@ def generate(
     stage: StageOption = None,
     checkpoint: CheckpointOption = "last",
     device: DeviceOption = "cpu",
+    precision: PrecisionOption = PrecisionName.FP32,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line for each chunk, as it comes.")
     ] = False,
@@ -221,13 +247,15 @@ def generate(
         seed=seed,
         prompts=own,
     )
-    from cslm_train.generate import answer
+    from cslm_train.generate import SPOKEN, answer
     from cslm_train.generating.chunks import Chunk
     from cslm_train.generating.sampling import Sampling
     from cslm_train.models.loading import load_run
 
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
     loaded = load_run(run_dir, step=step, device=device)
+    spoken = question.task in SPOKEN
+    unit_s = seconds_per_unit(where, info, question.answer_language) if spoken else None
     events = answer(
         loaded,
         question,
@@ -235,7 +263,7 @@ def generate(
         max_tokens=max_tokens,
         free=free,
         piece_units=piece_units,
-        seconds_per_unit=seconds_per_unit(where, info, question.answer_language),
+        seconds_per_unit=unit_s,
     )
     for event in events:
         if json:
@@ -270,6 +298,7 @@ def evaluate(
     free: FreeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Answers decoded together.")] = 32,
     device: DeviceOption = "cpu",
+    precision: PrecisionOption = PrecisionName.FP32,
     json: JsonOption = False,
 ) -> None:
     """Measure loss, error rates, translation and the form of answers on a held-out split."""
@@ -321,6 +350,7 @@ def _short(value: float | None) -> str:
 
 train_average.register(app)
 train_export.register(app)
+train_plan.register(app)
 
 
 def main() -> None:

@@ -106,7 +106,7 @@ def export(
             "run": f"{made.run}, step {made.step}",
             "parameters": made.num_parameters,
             "data type": made.dtype,
-            "GB": made.num_bytes / 1e9,
+            "MB": made.num_bytes / 1e6,
             "vocabulary": made.vocab_size,
             "speech tokenizer": made.tokenizer_id,
             "files": len(made.files),

@@ -6,6 +6,9 @@ from __future__ import annotations
 class CslmError(Exception):
     """Root of the errors that the command line prints as one clear message, without a traceback."""
 
+    rank: int | None = None
+    """The process it happened in, where several work together; None: in all of them alike."""
+
 
 class UsageError(CslmError):
     """An option, a configuration field or a recipe that does not make sense."""
@@ -50,6 +53,14 @@ class NoDataError(CslmError):
 
 class CorruptArtefactError(CslmError):
     """A file of ours does not hold what its identity or checksum promises."""
+
+
+class LostProcessError(CslmError):
+    """Another process of a run is gone, or does not answer."""
+
+
+class EndedByFirstError(CslmError):
+    """The first process could not begin, and says why; the others end with it."""
 
 
 class DivergedError(CslmError):

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+BASE_REQUIRED = "required"
+"""`model.base` of a configuration that makes no sense without one: given with --set."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -33,7 +36,8 @@ class ModelConfig:
     """
 
     base: str = ""
-    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch."""
+    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch;
+    `required`: to be given with --set."""
     new_rows: Literal["mean", "subword", "kmeans"] = "mean"
     """How rows of controls and units begin in a base model: at the mean of its rows; at the mean
     of the rows that spell their name; or spread around the mean as the units' centroids lie."""
@@ -142,6 +146,10 @@ class LoraConfig:
     """Which rows of embedding and output projection train with the adapters: without those of
     controls and units, `new_rows`, no speech is learnt."""
 
+    def adapts(self, name: str) -> bool:
+        """Whether a module is or lies in a target: `layers.0.ffn.inner_proj` in `ffn`."""
+        return any(f".{target}." in f".{name}." for target in self.targets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeConfig:
@@ -160,7 +168,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "adafactor"] = "adamw"
     """`adafactor` keeps a mean of squared gradients for each row and column instead of two numbers
-    for each weight; of the fields below it has `lr` and those of weight decay."""
+    for each weight, and cannot be sharded; of the fields below it has `lr` and weight decay."""
     lr: float = 2e-3
     """Highest learning rate."""
     beta1: float = 0.9
@@ -202,13 +210,36 @@ class TrainerConfig:
     num_epochs: float | None = 1.0
     """Passes over the packs, when `num_steps` is None."""
     grad_accumulation: int = 1
-    """Packs of one step on each process."""
+    """Packs of one step on each process, unless `packs_per_step` is given."""
+    packs_per_step: int | None = None
+    """Packs of one step on all processes together; a multiple of their number. With it a run takes
+    the same steps on any number of processes. None: processes x `grad_accumulation`."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16`: autocast; weights and optimizer stay fp32."""
+    """`bf16`: weights and optimizer stay fp32. Sharded weights are cast whole, and gradients summed
+    in fp32; elsewhere it is autocast."""
     num_threads: int | None = None
     """CPU threads; None: OMP_NUM_THREADS, else the cores divided by the processes of this host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How processes share the work. A run may go on with other values of all of these."""
+
+    data_parallel: Literal["ddp", "fsdp"] = "ddp"
+    """`ddp`: every process has all weights; `fsdp`: each holds a share of weights, gradients and
+    optimizer (FSDP2). One process alone needs neither."""
+    shard_group_size: int | None = None
+    """`fsdp`: processes that share one copy of the weights, best those of a host; None: all."""
+    activation_checkpointing: Literal["none", "layer"] = "none"
+    """`layer`: keep only the inputs of layers for the backward pass and compute the rest again."""
+    checkpoint_every_nth_layer: int = 1
+    """With `layer`: 1 for every layer, 2 for every second …"""
+    compile: bool = False
+    """Compile each layer with torch.compile; attention stays as it is."""
+    timeout_minutes: float = 15.0
+    """Longest wait of a process for the others, also while the first one plans the packs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +311,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)

@@ -84,6 +84,9 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         "freeze.new_rows_only_steps: 0 with lora.train_embeddings none": (
             rows_train or freeze.new_rows_only_steps == 0
         ),
+        "guard.spike_factor: 0 with freeze.new_rows_only_steps, after which gradients grow": (
+            config.guard.spike_factor == 0 or not freeze.new_rows_only_steps
+        ),
         "optimizer.weight_decay: at least 0": config.optimizer.weight_decay >= 0,
         "model.model_dim: an even multiple of model.num_heads, where model.head_dim is not given": (
             model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
@@ -107,6 +110,13 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
         ),
         "trainer.num_epochs: given when trainer.num_steps is not": (
             trainer.num_steps is not None or trainer.num_epochs is not None
+        ),
+        "parallel.shard_group_size: above 1, and only with parallel.data_parallel fsdp": (
+            (size := config.parallel.shard_group_size) is None
+            or (size > 1 and config.parallel.data_parallel == "fsdp")
+        ),
+        "optimizer.name: adamw with parallel.data_parallel fsdp; torch's adafactor has no shards": (
+            config.optimizer.name == "adamw" or config.parallel.data_parallel == "ddp"
         ),
         "guard.spike_factor: 0, or above 1": (
             config.guard.spike_factor == 0 or config.guard.spike_factor > 1
@@ -141,8 +151,11 @@ _POSITIVE = (
     "trainer.num_steps",
     "trainer.num_epochs",
     "trainer.grad_accumulation",
+    "trainer.packs_per_step",
     "trainer.max_grad_norm",
     "trainer.num_threads",
+    "parallel.checkpoint_every_nth_layer",
+    "parallel.timeout_minutes",
     "validation.every_n_steps",
     "checkpoint.every_n_steps",
     "checkpoint.keep_last",

@@ -16,6 +16,7 @@ from cslm_train.generating.grammar import (
     SPEECH_ANSWER,
     TEXT_ANSWER,
     TEXT_CHAIN,
+    UNITS,
     Grammar,
     Rules,
 )
@@ -41,6 +42,11 @@ RULES: dict[str, Rules] = {
 CHAINS = frozenset({"s2s", "t2s", "s2st"})
 """Tasks whose answer is text and speech by turns. They decode freely unless told otherwise: whether
 the form comes out is worth knowing."""
+
+SPOKEN = frozenset(
+    task for task, rules in RULES.items() if any(UNITS in moves for moves in rules.values())
+)
+"""Tasks whose answer holds speech."""
 
 DEFAULT_MAX_TOKENS = 1000
 

@@ -5,7 +5,7 @@ text_tokenizer/                 copy, so that the run needs nothing else to answ
 base_model/                     config, template and their like of the model it began with
 packs-<split>.parquet           the plan: which samples make which pack
 batches-<epoch>.parquet         which step and rank reads which pack
-checkpoints/step_<n>/           fairseq2's
+checkpoints/step_<n>/           fairseq2's; one file for each rank that holds rows of the weights
 metrics/{train,valid}.jsonl, tb/
 """
 
@@ -23,6 +23,16 @@ from cslm_data.keys import content_id
 from cslm_data.workspace import write_json
 from cslm_train.config import TrainConfig
 from cslm_train.config_files import from_dict
+from cslm_train.packing.stretches import Stretch, Stretches
+
+_NOT_IDENTITY = frozenset(
+    {
+        *("num_processes", "num_steps", "stretches"),
+        *("config.model.base", "config.data.shards", "config.data.cache_dir"),
+        *("config.data.cache_gb", "config.data.prefetch", "config.parallel"),
+    }
+)
+"""Where things lie and how the work is shared: another value of one is no other run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +44,12 @@ class InitialRun:
     step: int
 
 
-_PLACES = (
-    ("config", "model", "base"),
-    ("config", "data", "shards"),
-    ("config", "data", "cache_dir"),
-    ("config", "data", "cache_gb"),
-    ("config", "data", "prefetch"),
-)
-"""Fields that say where things lie on this machine: another value of one is no other run."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """Identity of a run. Two runs with equal fields read the same batches and learn the same."""
+    """Identity of a run: with equal fields it reads the same packs in the same order.
+
+    How many processes share them, and how, may change from one start to the next.
+    """
 
     run: str
     stage: str
@@ -63,26 +66,29 @@ class RunInfo:
     vocab_size: int
     template_version: str
     num_processes: int
-    """Data-parallel processes."""
+    """Data-parallel processes of the last start."""
     num_steps: int
+    """Steps of the whole run, with those processes to its end."""
     init_from: InitialRun | None
     config: TrainConfig
     base_id: str | None = None
     """Identity of the Hugging Face model that it, or the run it began with, began with."""
+    stretches: Stretches = ()
+    """What was read with how many processes, the last start last."""
     averaged: tuple[int, ...] = ()
     """Steps whose mean its only checkpoint is; none for a run that was trained."""
 
     @property
     def run_id(self) -> str:
-        """Content hash of everything but where things lie."""
-        values = {**self.as_dict(), "run": ""}
-        for _, section, field in _PLACES:
-            values["config"][section][field] = None
-        return content_id(values)
+        """Content hash of everything but where things lie and how the work was shared."""
+        return content_id({**self._identity(), "run": ""})
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-like copy."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+    def _identity(self) -> dict[str, Any]:
+        return dict(_flatten(self.as_dict()))
 
     def save(self, run_dir: Path) -> None:
         """Write run.json."""
@@ -100,6 +106,7 @@ class RunInfo:
             row["config"] = from_dict(row["config"], str(path))
             if row["init_from"] is not None:
                 row["init_from"] = InitialRun(**row["init_from"])
+            row["stretches"] = tuple(Stretch(**each) for each in row.get("stretches", ()))
             return cls(**row)
         except FileNotFoundError:
             raise MissingArtefactError(
@@ -109,21 +116,25 @@ class RunInfo:
             raise CorruptArtefactError(f"{path}: not a run ({error})") from None
 
     def differences(self, other: RunInfo) -> list[str]:
-        """Fields that differ, as `config.optimizer.lr: 0.001 here, 0.002 in the other`."""
-        mine, theirs = dict(_flatten(self.as_dict())), dict(_flatten(other.as_dict()))
+        """What differs in identity, as `config.optimizer.lr: 0.001 here, 0.002 in the other`."""
+        mine, theirs = self._identity(), other._identity()
         return [
             f"{name}: {mine.get(name)} here, {theirs.get(name)} asked for"
             for name in dict.fromkeys((*mine, *theirs))
-            if mine.get(name) != theirs.get(name) and tuple(name.split(".")) not in _PLACES
+            if mine.get(name) != theirs.get(name)
         ]
 
 
 def _flatten(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields of a run's identity by their whole names."""
     for name, value in tree.items():
+        path = f"{at}{name}"
+        if path in _NOT_IDENTITY:
+            continue
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{at}{name}.")
+            yield from _flatten(value, f"{path}.")
         else:
-            yield f"{at}{name}", value
+            yield path, value
 
 
 def text_tokenizer_folder(run_dir: Path) -> Path:
@@ -137,8 +148,33 @@ def base_model_folder(run_dir: Path) -> Path:
 
 
 def model_file(run_dir: Path, step: int) -> Path:
-    """The weights of a checkpoint that is not sharded."""
-    return run_dir / "checkpoints" / f"step_{step}" / "model" / "pp_00" / "tp_00" / "sdp_00.pt"
+    """The weights of a checkpoint, or the rows of the first rank when it is sharded."""
+    return checkpoint_folder(run_dir, step) / "model" / "pp_00" / "tp_00" / "sdp_00.pt"
+
+
+def model_files(run_dir: Path, step: int) -> list[Path]:
+    """The weights of a checkpoint: one file, or one of each rank that holds some rows."""
+    return sorted(model_file(run_dir, step).parent.glob("sdp_*.pt"), key=_number)
+
+
+def optimizer_files(run_dir: Path, step: int) -> list[Path]:
+    """The state of the optimizer, in as many files as the weights."""
+    folder = checkpoint_folder(run_dir, step) / "optimizer" / "pp_00" / "tp_00"
+    return sorted(folder.glob("sdp_*.pt"), key=_number)
+
+
+def trainer_files(run_dir: Path, step: int) -> list[Path]:
+    """The state of each process: step, schedule, random numbers, running sums."""
+    return sorted((checkpoint_folder(run_dir, step) / "trainer").glob("rank_*.pt"), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
+def checkpoint_folder(run_dir: Path, step: int) -> Path:
+    """Everything of a checkpoint."""
+    return run_dir / "checkpoints" / f"step_{step}"
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:

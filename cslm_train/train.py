@@ -17,7 +17,6 @@ import contextlib
 import logging
 import os
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
 import fairseq2.recipe  # noqa: F401 - fairseq2.trainer imports it in a circle unless it comes first
@@ -27,12 +26,10 @@ from fairseq2.device import CPU, CudaContext, Device
 from fairseq2.early_stopper import NOOP_EARLY_STOPPER
 from fairseq2.error import OperationalError
 from fairseq2.file_system import FileSystem
-from fairseq2.gang import FakeGang, Gang, Gangs, ProcessGroupGang, create_parallel_gangs
+from fairseq2.gang import Gang, Gangs
 from fairseq2.io import TensorFileDumper, TensorFileLoader
 from fairseq2.metrics import format_as_float
 from fairseq2.metrics.recorders import NOOP_METRIC_DESCRIPTOR, MetricDescriptor
-from fairseq2.nn.ddp import to_ddp
-from fairseq2.nn.utils.module import to_device
 from fairseq2.optim.fp16_loss_scaler import NOOP_FP16_LOSS_SCALER
 from fairseq2.profilers import NOOP_PROFILER
 from fairseq2.task import TaskStopException
@@ -53,24 +50,35 @@ from cslm_train.models.family import create_model, start_fairseq2
 from cslm_train.models.lora import apply_lora
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
+from cslm_train.packing.stretches import moved_to, schedule_place
 from cslm_train.run_folder import checkpoint_steps
 from cslm_train.training.beginning import initial_weights
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
+from cslm_train.training.elastic import ElasticCheckpoints
 from cslm_train.training.forgetting import ForgettingWatch, HeldOutText, held_out_text
 from cslm_train.training.freezing import Freezing, freeze_for_good
 from cslm_train.training.guard import make_guard, watch_gradients
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
 from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
 from cslm_train.training.optim import make_lr_scheduler, make_optimizer
+from cslm_train.training.parallel import (
+    WithoutGradients,
+    is_sharded,
+    make_gangs,
+    make_room,
+    root_gang,
+    share_model,
+    uses_autocast,
+)
 from cslm_train.training.prepare import Prepared, prepare_run, read_prepared
 from cslm_train.training.progress import StepProgress
 from cslm_train.training.recorders import make_pace, make_recorder
 from cslm_train.training.stopping import Stop, stop_on_signals
+from cslm_train.training.together import among_others, first_alone
 
 log = logging.getLogger(__name__)
 
 _SCORE = MetricDescriptor(NLL, NLL, priority=0, formatter=format_as_float, higher_better=False)
-_MESSAGES_TIMEOUT = timedelta(minutes=15)
 
 
 def run_training(
@@ -81,20 +89,26 @@ def run_training(
     mix: str | None = None,
     output_dir: Path | None = None,
     init_from: Path | None = None,
+    init_checkpoint: str = "last",
     overwrite: bool = False,
 ) -> TrainSummary:
     """Train one stage, or go on with it; a finished run is summed up again and left as it is.
 
     `mix` and the run's folder are named after the stage unless given. Stage `sft` begins with the
-    weights of `init_from`, by default those of `runs/pretrain`. Under `torchrun` every process
-    calls this. Raises CslmError for what a user can mend.
+    weights of `init_from`, by default those of `runs/pretrain`, at the checkpoint `last`, `best` or
+    of a step. Under `torchrun` every process calls this. Raises CslmError for what a user can mend.
     """
     run_dir = output_dir.absolute() if output_dir else workspace.runs / stage
     world = start_fairseq2().resolve(WorldInfo)
     _set_threads(config.trainer.num_threads, world.local_size)
+    device = start_fairseq2().resolve(Device)
     with contextlib.ExitStack() as stack:
-        gang = _root_gang(world)
-        if gang.rank == 0:
+        gang = root_gang(world, device, timeout_minutes=config.parallel.timeout_minutes)
+        stack.enter_context(among_others(gang, run_dir))
+        if gang.rank > 0:  # what the first says is enough
+            logging.getLogger("cslm_train").setLevel(logging.ERROR)
+
+        def prepare() -> None:
             stack.enter_context(workspace.lock(f"run-{run_dir.name}", f"train {run_dir}"))
             prepare_run(
                 workspace,
@@ -103,10 +117,12 @@ def run_training(
                 config=config,
                 mix=mix or stage,
                 init_from=init_from,
+                init_checkpoint=init_checkpoint,
                 overwrite=overwrite,
                 num_processes=gang.size,
             )
-        gang.barrier()
+
+        first_alone(gang, prepare)
         prepared = read_prepared(workspace, run_dir, init_from)
         steps = checkpoint_steps(run_dir)
         if steps and steps[-1] >= prepared.info.num_steps:
@@ -134,16 +150,9 @@ def _set_threads(wanted: int | None, processes_here: int) -> None:
     torch.set_num_threads(wanted or max(1, cores // processes_here))
 
 
-def _root_gang(world: WorldInfo) -> Gang:
-    device = start_fairseq2().resolve(Device)
-    if world.size == 1:
-        return FakeGang(device)
-    return ProcessGroupGang.create_default_process_group(device, timeout=_MESSAGES_TIMEOUT)
-
-
 def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
     info = prepared.info
-    gangs = create_parallel_gangs(gang)
+    gangs = make_gangs(gang, info.config.parallel)
     if gang.rank == 0:
         cut_metrics(prepared.run_dir, resume_step)
         for unfinished in (prepared.run_dir / "checkpoints").glob("step_*.tmp"):
@@ -154,7 +163,7 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         log.info("%s: going on after step %s of %s", prepared.run_dir, resume_step, info.num_steps)
     stop = Stop(info.num_steps, gang)
     with contextlib.ExitStack() as stack:
-        trainer = _make_trainer(prepared, gangs, stop, stack, fresh=resume_step is None)
+        trainer = _make_trainer(prepared, gangs, stop, stack, resume_step=resume_step)
         stop.request = trainer.request_stop
         stack.callback(trainer.close)
         stack.enter_context(stop_on_signals(stop))
@@ -173,41 +182,60 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
 
 
 def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
-    info = prepared.info
-    model = create_model(info.config.model, prepared.vocabulary, gangs=gangs)
-    if fresh and gangs.root.rank == 0:  # the others get rank 0's
+    info, first = prepared.info, gangs.root.rank == 0  # the others get the weights of the first
+    weights = None
+    if fresh and first:
         weights = initial_weights(
             info, prepared.vocabulary, run=prepared.init_from, workspace=prepared.workspace
         )
-        if weights is not None:
-            model.load_state_dict(weights)
+    drawn = fresh and first and weights is None
+    if drawn and info.config.lora.rank:
+        log.warning("lora.rank: adapters beside random weights; give model.base or --init-from")
+    model = create_model(info.config.model, prepared.vocabulary, meta=not drawn)
+    if first and not drawn:
+        make_room(model)
+    if weights is not None:
+        model.load_state_dict(weights)
     apply_lora(model, info.config.lora)
     freeze_for_good(model, info.config.freeze)
-    if gangs.root.size > 1:
-        return to_ddp(model, gangs)
-    to_device(model, gangs.device)
-    return model
+    precision = info.config.trainer.precision
+    return share_model(model, gangs, info.config.parallel, precision=precision)
 
 
 def _make_trainer(
-    prepared: Prepared, gangs: Gangs, stop: Stop, stack: contextlib.ExitStack, *, fresh: bool
+    prepared: Prepared,
+    gangs: Gangs,
+    stop: Stop,
+    stack: contextlib.ExitStack,
+    *,
+    resume_step: int | None,
 ) -> Trainer:
     info, config, run_dir = prepared.info, prepared.info.config, prepared.run_dir
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
-    model = _make_model(prepared, gangs, fresh=fresh)
+    model = _make_model(prepared, gangs, fresh=resume_step is None)
     freezing = Freezing(model, config, num_text=info.num_text)
     freezing.watch(model)
     optimizer = make_optimizer(model, config.optimizer, held_rows=freezing.held_rows)
-    scheduler = make_lr_scheduler(optimizer, config.lr_scheduler, num_steps=info.num_steps)
+    place = schedule_place(info.stretches, info.num_steps)
+    scheduler = make_lr_scheduler(optimizer, config.lr_scheduler, num_steps=place.num_steps)
     file_system = resolver.resolve(FileSystem)
-    manager = StandardCheckpointManager(
+    manager = ElasticCheckpoints(
+        StandardCheckpointManager(
+            run_dir,
+            gangs,
+            file_system,
+            TensorsOnlyLoader(resolver.resolve(TensorFileLoader)),
+            TensorsOnlyDumper(resolver.resolve(TensorFileDumper)),
+            resolver.resolve(ThreadPool),
+        ),
         run_dir,
         gangs,
-        file_system,
-        TensorsOnlyLoader(resolver.resolve(TensorFileLoader)),
-        TensorsOnlyDumper(resolver.resolve(TensorFileDumper)),
-        resolver.resolve(ThreadPool),
+        model,
+        optimizer,
+        scheduler,
+        seed=config.trainer.seed,
+        schedule_step=None if resume_step is None else moved_to(info.stretches, resume_step, place),
     )
     first = gangs.root.rank == 0
     progress = StepProgress(f"train {info.stage}", info.num_steps, shown=first)
@@ -240,13 +268,14 @@ def _make_trainer(
         stack.callback(made.close)
         return made
 
-    bf16 = config.trainer.precision == "bf16"
+    bf16 = uses_autocast(config.trainer.precision, gangs)
+    measured = WithoutGradients(model) if is_sharded(gangs) else model
     units, readers = [], []
     if prepared.valid.num_packs:
-        units.append(LossEvalUnit(model, prepared.groups))
+        units.append(LossEvalUnit(measured, prepared.groups))
         readers.append(reader(prepared.valid, seed=None, accumulation=1))
     if (text := held_out_text(prepared, gangs.root)) is not None:
-        units.append(LossEvalUnit(model, text.groups, text_only=True))
+        units.append(LossEvalUnit(measured, text.groups, text_only=True))
         readers.append(reader(text.plan, seed=None, accumulation=1, text=text))
     validator: Validator = NOOP_VALIDATOR
     if units:
@@ -275,7 +304,7 @@ def _make_trainer(
         data_reader=reader(
             prepared.train,
             seed=config.trainer.seed,
-            accumulation=config.trainer.grad_accumulation,
+            accumulation=info.stretches[-1].accumulation,
         ),
         gangs=gangs,
         amp=bf16,
@@ -285,7 +314,7 @@ def _make_trainer(
         fp16_loss_scaler=NOOP_FP16_LOSS_SCALER,
         validator=validator,
         early_stopper=NOOP_EARLY_STOPPER,
-        checkpoint_manager=manager,
+        checkpoint_manager=_as_manager(manager),
         hg_exporter=NOOP_HG_EXPORTER,
         metric_recorder=recorder,
         garbage_collector=NOOP_GARBAGE_COLLECTOR,
@@ -298,6 +327,7 @@ def _make_trainer(
         wall_watch=watch,
         progress_reporter=progress,
         seed=config.trainer.seed,
+        no_sync_grad_accumulation=not is_sharded(gangs),  # shards would keep whole gradients
         max_grad_norm=config.trainer.max_grad_norm,
         # No `max_num_steps`: with it fairseq2 ignores requests to stop. `Stop` ends the run.
         validate_at_start=validated,

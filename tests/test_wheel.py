@@ -46,5 +46,5 @@ def test_the_built_wheel_works_from_another_folder_with_all_its_data(tmp_path: P
     python(*data, "audit")
     assert (tmp_path / "workspace" / "mixes" / "pretrain" / "mix.json").exists()
     assert "smoke" in python(
-        "-c", "from cslm_train.config import named_configs; print(named_configs())"
+        "-c", "from cslm_train.config_files import named_configs; print(named_configs())"
     )

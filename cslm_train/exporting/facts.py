@@ -200,8 +200,10 @@ def _evaluations(run_dir: Path, info: RunInfo, step: int) -> Iterator[dict[str, 
 
 
 def settings_of(info: RunInfo) -> dict[str, Any]:
-    """The configuration of a run, without paths of this machine."""
+    """What of the configuration of a run makes the model, without paths of this machine."""
     settings = json.loads(json.dumps(dataclasses.asdict(info.config)))
+    for of_the_machine in ("parallel", "metrics"):
+        del settings[of_the_machine]
     base = settings["model"]["base"]
     if base:
         settings["model"]["base"] = Path(base).name

@@ -121,8 +121,8 @@ frames once: `{spelled}{names.controls[SPEECH_END]}`.
 
 
 def _averaged(info: RunInfo) -> list[tuple[str, str]]:
-    steps = info.as_dict().get("averaged") or ()
-    return [("mean of the weights of steps", ", ".join(map(str, steps)))] if steps else []
+    steps = ", ".join(map(str, info.averaged))
+    return [("mean of the weights of steps", steps)] if steps else []
 
 
 # --- what it was trained on -------------------------------------------------------------------
@@ -131,12 +131,11 @@ def _averaged(info: RunInfo) -> list[tuple[str, str]]:
 def _training(card: CardInputs) -> str:
     facts, info = card.facts, card.facts.info
     config = info.config
-    packs = info.num_processes * config.trainer.grad_accumulation
     tokens = f"{facts.tokens:,} read, {facts.trained_tokens:,} of them trained"
     rows = [
         ("stage", _STAGES.get(info.stage, info.stage)),
         ("tokens", tokens if facts.tokens else "not recorded"),
-        ("packs a step", packs),
+        ("packs a step", _packs(info, facts.step)),
         ("pack", f"{config.data.pack_length} tokens"),
         (
             "learning rate",
@@ -145,6 +144,7 @@ def _training(card: CardInputs) -> str:
         ),
         ("weight decay", f"{config.optimizer.weight_decay:g}"),
         ("precision", config.trainer.precision),
+        *([("adapters", f"LoRA of rank {config.lora.rank}, merged")] if config.lora.rank else []),
         ("seed", config.trainer.seed),
     ]
     dumped = yaml.safe_dump(settings_of(info), sort_keys=False, allow_unicode=True)
@@ -163,6 +163,14 @@ def _training(card: CardInputs) -> str:
             "</details>",
         ]
     )
+
+
+def _packs(info: RunInfo, step: int) -> str:
+    """Of one step on all processes; several where the run went on with more or fewer."""
+    packs = [each.packs_per_step for each in info.stretches if each.first_step < step]
+    trainer = info.config.trainer
+    packs = packs or [trainer.packs_per_step or info.num_processes * trainer.grad_accumulation]
+    return ", then ".join(map(str, dict.fromkeys(packs)))
 
 
 def _stage(stage: StageFacts, number: int) -> str:
@@ -262,9 +270,9 @@ def _limits(card: CardInputs) -> str:
     return f"""\
 ## Limits
 
-- In transformers and vLLM, a user's text that spells a control or unit, such as
-  `{names.controls[SPEECH_START]}`, becomes that token; CSLM's own tools take it as plain
-  characters. Text from strangers is plain when it is encoded by itself with
+- In transformers and vLLM, a user's text that spells a control, a unit or a special token of the
+  base model, such as `{names.controls[SPEECH_START]}`, becomes that token; CSLM's own
+  tools take it as plain characters. Text from strangers is plain when it is encoded by itself with
   `split_special_tokens=True`.
 - The chat template is made from what was trained. Parts of a message's content are tokenized each
   by itself, as in training; inside of one string, a few tokens where parts meet may be others.

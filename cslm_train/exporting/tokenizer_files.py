@@ -125,6 +125,8 @@ def extend(text_tokenizer: TextTokenizer, names: TokenNames) -> Tokenizer:
     file = text_tokenizer.folder / "tokenizer.json"
     document = json.loads(file.read_text(encoding="utf-8"))
     document["truncation"] = document["padding"] = None
+    if text_tokenizer.framing == OWN:  # it would add a token of the base model's to plain text
+        document["post_processor"] = None
     document["pre_tokenizer"] = _cut_at_borders(document.get("pre_tokenizer"))
     for part in ("pre_tokenizer", "decoder"):
         _prepend_always(document.get(part))

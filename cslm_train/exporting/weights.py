@@ -1,19 +1,20 @@
 """A checkpoint's weights → safetensors in transformers' names, in files of a size, streamed.
 
 Step 1  plan: names, shapes and files, without a weight in memory
-Step 2  write: one file's weights at a time, converted and rounded as they are read
+Step 2  write: one weight at a time, converted and rounded as it is read
 
 Tied weights are saved once. The files are those that `save_pretrained` makes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ DTYPES: dict[DtypeName, torch.dtype] = {
     "fp32": torch.float32,
 }
 
+_DTYPE_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
+
 INDEX = "model.safetensors.index.json"
 
 
@@ -44,6 +47,15 @@ class WrittenWeights:
     num_parameters: int
     """Tied weights once."""
     num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planned:
+    """A weight to be written."""
+
+    ours: str
+    """Our name."""
+    shape: tuple[int, ...]
 
 
 def write_weights(
@@ -60,30 +72,24 @@ def write_weights(
     A file holds at most `max_shard_bytes`, or one weight that is larger. Raises
     CorruptArtefactError for weights of another model, and for one that is not finite in `dtype`.
     """
-    from safetensors.torch import save_file
-
     _check_shapes(weights, model, vocab_size)
     planned = {
-        theirs: (name, math.prod(meta.shape))
+        theirs: _Planned(ours=name, shape=tuple(meta.shape))
         for name, weight in weights.items()
         for theirs, meta in to_hugging_face({name: weight.to("meta")}, model).items()
     }
-    shards = _plan(
-        {name: count * dtype.itemsize for name, (_, count) in planned.items()}, max_shard_bytes
-    )
-    total = sum(count for _, count in planned.values())
+    total = sum(math.prod(each.shape) for each in planned.values())
+    shards = _plan(planned, dtype, max_shard_bytes)
     names = _file_names(len(shards))
     with progress("weights", total=len(planned), unit="tensors") as bar:
         for file, shard in zip(names, shards, strict=True):
-            tensors = {}
-            for theirs in shard:
-                ours = planned[theirs][0]
-                (converted,) = to_hugging_face({ours: weights[ours]}, model).values()
-                tensors[theirs] = _round(ours, converted, dtype)
-                bar.advance()
-            save_file(tensors, folder / file, metadata={"format": "pt"})
-            (folder / file).chmod(0o644)  # as the other files: it makes them for its owner alone
-            del tensors
+            with (folder / file).open("wb") as stream:
+                stream.write(_header(shard, dtype))
+                for each in shard.values():
+                    (converted,) = to_hugging_face({each.ours: weights[each.ours]}, model).values()
+                    rounded = _round(each.ours, converted, dtype)
+                    stream.write(rounded.view(torch.uint8).numpy().data)
+                    bar.advance()
     if len(names) > 1:
         index = {
             "metadata": {"total_parameters": total, "total_size": total * dtype.itemsize},
@@ -114,17 +120,40 @@ def _check_shapes(weights: Mapping[str, Tensor], model: ModelConfig, vocab_size:
         )
 
 
-def _plan(sizes: Mapping[str, int], most: int) -> list[list[str]]:
-    """Names in their order, cut into files; sizes in bytes."""
-    shards: list[list[str]] = []
+def _plan(
+    planned: Mapping[str, _Planned], dtype: torch.dtype, most: int
+) -> list[dict[str, _Planned]]:
+    """Weights in their order, cut into files of at most so many bytes."""
+    shards: list[dict[str, _Planned]] = []
     filled = 0
-    for name, size in sizes.items():
+    for name, each in planned.items():
+        size = math.prod(each.shape) * dtype.itemsize
         if not shards or filled + size > most:
-            shards.append([])
+            shards.append({})
             filled = 0
-        shards[-1].append(name)
+        shards[-1][name] = each
         filled += size
     return shards
+
+
+def _header(shard: Mapping[str, _Planned], dtype: torch.dtype) -> bytes:
+    """Length and JSON that a file of safetensors begins with; the weights follow as they lie.
+
+    Source: the format's description in the README of safetensors. Its own writer takes all weights
+    of a file at once, and copies them.
+    """
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, each in shard.items():
+        start, end = end, end + math.prod(each.shape) * dtype.itemsize
+        entries[name] = {
+            "dtype": _DTYPE_NAMES[dtype],
+            "shape": list(each.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _file_names(count: int) -> list[str]:

@@ -114,7 +114,7 @@ def _decode(
 ) -> Iterator[list[tuple[int, int]]]:
     """For each step, the new tokens as (index of the prompt, token).
 
-    A step waits for the device once, to read its tokens.
+    A step waits for the device where `choose` does.
     """
     limits = [min(p.max_tokens, room(run, p.ids)) for p in prompts]
     rows = [row for row, limit in enumerate(limits) if limit > 0]
@@ -144,8 +144,7 @@ def _decode(
             logits_BV = logits_BV[ready]
         logits_BV = logits_BV.float()
         _forbid(logits_BV, [prompts[row].grammar for row in chosen], [states[r] for r in chosen])
-        tokens_B = choose(logits_BV, sampling, [rngs[row] for row in chosen])
-        tokens = tokens_B.tolist()
+        tokens_B, tokens = choose(logits_BV, sampling, [rngs[row] for row in chosen])
         finished = set()
         for row, token in zip(chosen, tokens, strict=True):
             ids[row].append(token)

@@ -233,24 +233,27 @@ _DURATION_SAMPLE = 2000
 
 
 def seconds_per_unit(workspace: Workspace, info: RunInfo, language: str) -> float | None:
-    """How long a unit of a run plays on average in a language; None where no units lie here.
+    """How long a unit of a run plays on average in a language; None where that is not known here.
 
     Units are runs of equal frames, so their rate depends on the speech tokenizer and the language.
     """
-    found = run_query(
-        workspace,
+    query = (
         "select sum(num_frames) / sum(len(units)) from ("
         "select units.num_frames, units.units from utterances as u "
         "inner join units using (utt_id, audio_version) "
         "where units.tokenizer_id = $tokenizer_id and u.language = $language "
-        "order by u.key_hash, u.utt_id limit $sample)",
-        parameters={
-            "tokenizer_id": info.tokenizer_id,
-            "language": language,
-            "sample": _DURATION_SAMPLE,
-        },
+        "order by u.key_hash, u.utt_id limit $sample)"
     )
-    (frames,) = found.rows[0]
+    parameters = {
+        "tokenizer_id": info.tokenizer_id,
+        "language": language,
+        "sample": _DURATION_SAMPLE,
+    }
+    try:
+        ((frames,),) = run_query(workspace, query, parameters=parameters).rows
+    except CslmError as error:  # a run may answer where no corpus is, or while another one writes
+        log.info("how long a unit plays is not known: %s", error)
+        return None
     return None if frames is None else float(frames) / info.frame_rate_hz
 
 

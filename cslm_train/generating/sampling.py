@@ -39,12 +39,18 @@ GREEDY = Sampling()
 
 
 @torch.inference_mode()
-def choose(logits_BV: Tensor, sampling: Sampling, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """One token for each row, the likeliest or drawn: fp32 (B, V) → int64 (B,)."""
+def choose(
+    logits_BV: Tensor, sampling: Sampling, rngs: Sequence[np.random.Generator]
+) -> tuple[Tensor, list[int]]:
+    """One token for each row, the likeliest or drawn: fp32 (B, V) → int64 (B,), here and there.
+
+    Waits for the device once, to read them; once more where a nucleus is larger than guessed.
+    """
     if sampling.temperature == 0:
-        return logits_BV.argmax(dim=-1)
+        tokens_B = logits_BV.argmax(dim=-1)
+        return tokens_B, tokens_B.tolist()
     uniform_B1 = torch.tensor([[rng.random()] for rng in rngs], dtype=torch.float64)
-    uniform_B1 = uniform_B1.to(logits_BV.device)
+    uniform_B1 = uniform_B1.to(logits_BV.device, non_blocking=True)
     highest_B1 = logits_BV.amax(dim=-1, keepdim=True).double()
 
     def weights(logits: Tensor) -> Tensor:
@@ -53,20 +59,23 @@ def choose(logits_BV: Tensor, sampling: Sampling, rngs: Sequence[np.random.Gener
 
     weights_BV = weights(logits_BV)
     if sampling.top_p == 1:
-        return _draw(weights_BV, uniform_B1)[:, 0]
+        tokens_B = _draw(weights_BV, uniform_B1)[:, 0]
+        return tokens_B, tokens_B.tolist()
     limit_B1 = sampling.top_p * weights_BV.sum(dim=-1, keepdim=True)
     for likeliest in (NUCLEUS_GUESS, logits_BV.size(1)):
-        values_BK, tokens_BK = _likeliest(logits_BV, likeliest)
+        values_BK, order_BK = _likeliest(logits_BV, likeliest)
         weights_BK = weights(values_BK)
         inside_BK = weights_BK.cumsum(dim=-1) - weights_BK < limit_B1
-        if values_BK.size(1) < logits_BV.size(1):
-            # Whether a nucleus ends in a token that no other is as likely as, beyond the K.
-            last_B1 = inside_BK.sum(dim=-1, keepdim=True) - 1
-            if not bool((values_BK.gather(1, last_B1) > values_BK[:, -1:]).all()):
-                continue
-        break
-    places_B1 = _draw(weights_BK.masked_fill_(~inside_BK, 0.0), uniform_B1)
-    return tokens_BK.gather(1, places_B1)[:, 0]
+        places_B1 = _draw(weights_BK.masked_fill(~inside_BK, 0.0), uniform_B1)
+        tokens_B = order_BK.gather(1, places_B1)[:, 0]
+        # A nucleus is whole if its last token is likelier than the last of the K: none as likely
+        # can lie beyond.
+        last_B1 = inside_BK.sum(dim=-1, keepdim=True) - 1
+        whole_B = values_BK.gather(1, last_B1)[:, 0] > values_BK[:, -1]
+        tokens, whole = torch.stack((tokens_B, whole_B.long())).tolist()
+        if all(whole):
+            break
+    return tokens_B, tokens
 
 
 def _likeliest(logits_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ import fairseq2.runtime.dependency
 import torch
 from fairseq2 import init_fairseq2
 from fairseq2.composition import register_model_family
-from fairseq2.gang import Gangs, create_fake_gangs
+from fairseq2.gang import create_fake_gangs
 from fairseq2.models import ModelHubAccessor
 from fairseq2.models.llama import LLaMAConfig, LLaMAFactory, LLaMARoPEScaleConfig
 from fairseq2.models.llama.factory import init_llama_rope_freqs
@@ -235,13 +235,14 @@ def _rope_scale(scaling: RopeScaling) -> LLaMARoPEScaleConfig:
 
 
 def create_model(
-    config: ModelConfig, vocabulary: JointVocabulary, *, gangs: Gangs | None = None
+    config: ModelConfig, vocabulary: JointVocabulary, *, meta: bool = False
 ) -> SpeechLlama:
-    """A model with fresh weights, fp32, on the device of the gangs (None: CPU)."""
+    """A model with fresh weights, fp32, on the CPU; `meta`: without weights as yet."""
     start_fairseq2()
     hub = ModelHubAccessor(FAMILY, kls=SpeechLlama, config_kls=SpeechLlamaConfig)()
     return hub.create_new_model(
         architecture(config, vocabulary),
-        gangs=gangs if gangs is not None else create_fake_gangs(torch.device("cpu")),
+        gangs=create_fake_gangs(torch.device("cpu")),
         dtype=torch.float32,
+        meta=meta,
     )

@@ -16,14 +16,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, UsageError
 from cslm_data.keys import content_id
-from cslm_train.config import ModelConfig, RopeScaling
+from cslm_train.config import BASE_REQUIRED, ModelConfig, RopeScaling
+
+if TYPE_CHECKING:  # config.json is read where there is no torch, to plan a run
+    from torch import Tensor
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -74,7 +74,12 @@ class BaseModel:
 
 
 def base_folder(base: str) -> Path:
-    """`hf:FOLDER` or `FOLDER` → the folder."""
+    """`hf:FOLDER` or `FOLDER` → the folder. Raises UsageError where it is still to be given."""
+    if base == BASE_REQUIRED:
+        raise UsageError(
+            "model.base: this configuration is for a base model: give the folder of a Hugging "
+            "Face model with --set model.base=FOLDER"
+        )
     return Path(base.removeprefix("hf:")).expanduser()
 
 
@@ -83,7 +88,7 @@ def read_base(folder: Path) -> BaseModel:
 
     Raises MissingArtefactError, CorruptArtefactError, or UsageError for a model we cannot hold.
     """
-    config = _read_config(folder)
+    config = read_config_json(folder)
     if "cslm" in config:
         raise UsageError(
             f"{folder}: an export of ours, which has units already; go on from the run it was "
@@ -99,7 +104,8 @@ def read_base(folder: Path) -> BaseModel:
     )
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder. Raises MissingArtefactError, CorruptArtefactError."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -305,6 +311,8 @@ def _read(base: BaseModel) -> Iterator[tuple[str, Tensor]]:
 
 def _checked(weights: dict[str, Tensor], base: BaseModel) -> dict[str, Tensor]:
     if base.architecture.tied_embeddings:
+        import torch
+
         weights[OUTPUT] = weights.get(EMBEDDING, torch.empty(0))
     shapes = weight_shapes(base.architecture, base.vocab_size)
     wrong = [

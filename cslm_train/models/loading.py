@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,28 +13,24 @@ from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.models.family import SpeechLlama, create_model
 from cslm_train.models.lora import merged_weights
-from cslm_train.run_folder import RunInfo, checkpoint_steps, model_file, text_tokenizer_folder
+from cslm_train.models.shard_files import merged
+from cslm_train.run_folder import RunInfo, checkpoint_steps, model_files, text_tokenizer_folder
 from cslm_train.vocabulary import JointVocabulary
 
 
 def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
-    """The weights of a checkpoint as a plain model has them: adapters are merged.
+    """The weights of a checkpoint as a plain model has them, from however many ranks' files.
 
-    Nothing but tensors is unpickled.
+    Adapters are merged. Nothing but tensors is unpickled. Raises MissingArtefactError and
+    CorruptArtefactError.
     """
-    path = model_file(run_dir, step)
-    try:
-        weights: dict[str, Tensor] = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=True
-        )
-    except FileNotFoundError:
+    files = model_files(run_dir, step)
+    if not files:
         raise MissingArtefactError(
             f"{run_dir}: no checkpoint of step {step}; there are "
             f"{', '.join(map(str, checkpoint_steps(run_dir))) or 'none'}"
-        ) from None
-    except (RuntimeError, ValueError, EOFError, UnpicklingError):
-        raise CorruptArtefactError(f"{path}: not a checkpoint of tensors; train again") from None
-    return merged_weights(weights, RunInfo.load(run_dir).config.lora)
+        )
+    return merged_weights(merged(files), RunInfo.load(run_dir).config.lora)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +62,15 @@ def load_vocabulary(run_dir: Path, info: RunInfo) -> JointVocabulary:
     return vocabulary
 
 
-def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> LoadedRun:
+Precision = Literal["fp32", "bf16"]
+
+
+def load_run(
+    run_dir: Path, *, step: int | None = None, device: str = "cpu", precision: Precision = "fp32"
+) -> LoadedRun:
     """The model of a run, at a step or at its last checkpoint.
 
+    With bf16 weights take half the memory and the time to read it; rotary frequencies stay fp32.
     Raises MissingArtefactError when there is no run or no checkpoint yet.
     """
     info = RunInfo.load(run_dir)
@@ -81,7 +83,16 @@ def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> 
     weights = read_weights(run_dir, chosen)
     vocabulary = load_vocabulary(run_dir, info)
     model = create_model(info.config.model, vocabulary)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CorruptArtefactError(
+            f"{run_dir}: the weights of step {chosen} are not of its model ({_first_line(error)}); "
+            "choose another step, or train again"
+        ) from None
+    if precision == "bf16":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.bfloat16()
     return LoadedRun(
         model=model.eval().to(device),
         vocabulary=vocabulary,
@@ -89,3 +100,7 @@ def load_run(run_dir: Path, *, step: int | None = None, device: str = "cpu") -> 
         step=chosen,
         device=torch.device(device),
     )
+
+
+def _first_line(error: RuntimeError) -> str:
+    return " ".join(str(error).split())[:200]

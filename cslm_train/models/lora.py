@@ -76,7 +76,7 @@ def apply_lora(model: SpeechLlama, config: LoraConfig) -> None:
         return
     model.requires_grad_(False)
     for name, module in list(model.decoder.named_modules()):
-        if not _is_target(name, config.targets):
+        if not config.adapts(name):
             continue
         if not isinstance(module, Linear | ColumnShardedLinear | RowShardedLinear):
             continue
@@ -92,11 +92,6 @@ def apply_lora(model: SpeechLlama, config: LoraConfig) -> None:
     if config.train_embeddings != "none":
         for module in (model.decoder_frontend.embed, model.final_proj):
             module.requires_grad_(True)
-
-
-def _is_target(name: str, targets: tuple[str, ...]) -> bool:
-    """Whether a module is or lies in a target: `layers.0.ffn.inner_proj` in `ffn`."""
-    return any(f".{target}." in f".{name}." for target in targets)
 
 
 def merged_weights(weights: Mapping[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:

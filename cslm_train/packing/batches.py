@@ -1,9 +1,14 @@
-"""Pack plan + seed → runs/<run>/batches-*.parquet: what each step of a run reads."""
+"""Pack plan + seed + stretches → runs/<run>/batches-*.parquet: what each step of a run reads.
+
+Written anew at every start, from what `run.json` says of the earlier ones: the rows of steps that
+were taken stay as they were, those of the steps to come follow from the number of processes now.
+"""
 
 # P packs, T packs read by a run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cslm_data.workspace import atomic_path
-from cslm_train.packing.assign import epoch_order, place_in_step
+from cslm_train.packing.assign import Integers, epoch_order, place_in_step
 from cslm_train.packing.plan import PackPlan
+from cslm_train.packing.stretches import Stretch
 
 
 def write_batches(
@@ -21,16 +27,16 @@ def write_batches(
     *,
     seed: int,
     num_steps: int,
-    num_ranks: int,
-    accumulation: int,
+    stretches: Sequence[Stretch],
 ) -> None:
     """Write which step, rank and micro-batch reads which sample: one file for each epoch."""
-    total = num_steps * num_ranks * accumulation
-    for epoch in range(-(-total // plan.num_packs)):
+    total = stretches[-1].packs_before(num_steps)
+    num_epochs = -(-total // plan.num_packs)
+    for epoch in range(num_epochs):
         first = epoch * plan.num_packs
         reads_T = np.arange(first, min(first + plan.num_packs, total))
         packs_T = epoch_order(plan.num_packs, seed=seed, epoch=epoch)[: len(reads_T)]
-        places = place_in_step(reads_T, num_ranks=num_ranks, accumulation=accumulation)
+        places = _places(reads_T, stretches)
         sizes_T = np.diff(plan.starts_P)[packs_T]
         rows = [row for p in packs_T for row in range(plan.starts_P[p], plan.starts_P[p + 1])]
         step, rank, micro_batch, pack_id = (
@@ -47,3 +53,23 @@ def write_batches(
         )
         with atomic_path(run_dir / f"batches-{epoch:06d}.parquet") as temporary:
             pq.write_table(table, temporary)
+    for path in run_dir.glob("batches-*.parquet"):
+        if int(path.stem.removeprefix("batches-")) >= num_epochs:
+            path.unlink()
+
+
+def _places(reads_T: Integers, stretches: Sequence[Stretch]) -> tuple[Integers, ...]:
+    """Step, rank and micro-batch of each read, each by the stretch that it lies in."""
+    ends = [following.first_pack for following in stretches[1:]]
+    columns: list[tuple[Integers, ...]] = []
+    for stretch, end in zip(stretches, [*ends, None], strict=True):
+        inside = reads_T >= stretch.first_pack
+        if end is not None:
+            inside &= reads_T < end
+        step, rank, micro_batch = place_in_step(
+            reads_T[inside] - stretch.first_pack,
+            num_ranks=stretch.num_processes,
+            accumulation=stretch.accumulation,
+        )
+        columns.append((step + stretch.first_step, rank, micro_batch))
+    return tuple(np.concatenate(column) for column in zip(*columns, strict=True))

@@ -17,6 +17,7 @@ from torch import Tensor
 from cslm_data.errors import AlreadyExistsError, MissingArtefactError, UsageError
 from cslm_data.progress import progress
 from cslm_train.config import LoraConfig
+from cslm_train.models.hugging_face import EMBEDDING, OUTPUT
 from cslm_train.models.loading import read_weights
 from cslm_train.run_folder import (
     RunInfo,
@@ -63,7 +64,8 @@ def average_run(
     try:
         path = model_file(temporary, chosen[-1])
         path.parent.mkdir(parents=True)
-        torch.save(mean_weights(run_dir, chosen), path, pickle_protocol=2)
+        weights = mean_weights(run_dir, chosen, tied=config.model.tied_embeddings)
+        torch.save(weights, path, pickle_protocol=2)
         for folder in (text_tokenizer_folder, base_model_folder):
             if folder(run_dir).exists():
                 shutil.copytree(folder(run_dir), folder(temporary))
@@ -76,18 +78,19 @@ def average_run(
     return averaged
 
 
-def mean_weights(run_dir: Path, steps: Sequence[int]) -> dict[str, Tensor]:
-    """The mean of each weight over some checkpoints, summed in fp64."""
+def mean_weights(run_dir: Path, steps: Sequence[int], *, tied: bool) -> dict[str, Tensor]:
+    """The mean of each weight over some checkpoints, summed in fp64; tied weights are one."""
     checkpoints = [read_weights(run_dir, step) for step in steps]
+    names = [name for name in checkpoints[0] if not (tied and name == OUTPUT)]
     means: dict[str, Tensor] = {}
-    with progress("average", total=len(checkpoints[0]), unit="weights") as bar:
-        for name, first in checkpoints[0].items():
-            total = first.double()
+    with progress("average", total=len(names), unit="weights") as bar:
+        for name in names:
+            total = checkpoints[0][name].double()
             for other in checkpoints[1:]:
-                total = total + other[name].double()
-            means[name] = (total / len(checkpoints)).to(first.dtype)
+                total += other[name]
+            means[name] = (total / len(checkpoints)).to(checkpoints[0][name].dtype)
             bar.advance()
-    return means
+    return {**means, OUTPUT: means[EMBEDDING]} if tied else means
 
 
 def _choose(run_dir: Path, *, last: int | None, steps: Sequence[int]) -> list[int]:

@@ -23,6 +23,7 @@ from cslm_train.config import ModelConfig, TrainConfig
 from cslm_train.models.hugging_face import BaseModel, base_folder, read_base, read_base_weights
 from cslm_train.models.loading import read_weights
 from cslm_train.models.new_rows import extend_rows
+from cslm_train.run_choice import choose_checkpoint
 from cslm_train.run_folder import InitialRun, RunInfo, base_model_folder, checkpoint_steps
 from cslm_train.vocabulary import JointVocabulary
 
@@ -61,15 +62,19 @@ def find_beginning(
     vocabulary: JointVocabulary,
     config: TrainConfig,
     before: RunInfo | None,
+    *,
+    checkpoint: str = "last",
 ) -> Beginning:
     """What a run begins with; of one that began `before`, as far as it is still there.
+
+    `checkpoint` is that of the initial run: `last`, `best` or a step.
 
     Raises MissingArtefactError, TokenizerMismatchError or UsageError for what does not fit.
     """
     if initial_run is not None:
         if not (initial_run / "run.json").exists() and before and before.init_from is not None:
             return _as_before(before)
-        return _from_run(initial_run, mix, vocabulary, config)
+        return _from_run(initial_run, mix, vocabulary, config, checkpoint)
     if not config.model.base:
         return Beginning(architecture=config.model)
     folder = base_folder(config.model.base)
@@ -106,7 +111,7 @@ def _from_base(base: BaseModel, mix: MixInfo, config: TrainConfig) -> Beginning:
 
 
 def _from_run(
-    run: Path, mix: MixInfo, vocabulary: JointVocabulary, config: TrainConfig
+    run: Path, mix: MixInfo, vocabulary: JointVocabulary, config: TrainConfig, checkpoint: str
 ) -> Beginning:
     if not (run / "run.json").exists():
         raise MissingArtefactError(
@@ -119,6 +124,7 @@ def _from_run(
         raise MissingArtefactError(
             f"{run}: no checkpoint yet; run: cslm-train run --stage {begun.stage}"
         )
+    step = choose_checkpoint(run, checkpoint)
     if steps[-1] < begun.num_steps:
         log.warning("%s stopped after step %s of %s", run, steps[-1], begun.num_steps)
     mix.require(
@@ -139,7 +145,7 @@ def _from_run(
         log.info("the architecture is that of %s", run)
     return Beginning(
         architecture=architecture,
-        run=InitialRun(run=run.name, run_id=begun.run_id, step=steps[-1]),
+        run=InitialRun(run=run.name, run_id=begun.run_id, step=step),
         base_id=begun.base_id,
         small_files=base_model_folder(run),
     )

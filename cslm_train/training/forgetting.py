@@ -18,6 +18,7 @@ from cslm_data.errors import MissingArtefactError, NoDataError
 from cslm_data.shards import MixInfo
 from cslm_train.packing.plan import PackPlan, load_or_make_plan
 from cslm_train.training.metrics import TEXT_PERPLEXITY, read_rows
+from cslm_train.training.together import first_alone
 
 if TYPE_CHECKING:
     from cslm_train.training.prepare import Prepared
@@ -60,24 +61,26 @@ def held_out_text(prepared: Prepared, gang: Gang) -> HeldOutText | None:
         template_version=info.template_version,
     )
     path = prepared.run_dir / "text" / "packs-valid.parquet"
-    path.parent.mkdir(exist_ok=True)
-    for rank in range(2):  # the others find the file that the first has made
-        if (gang.rank > 0) == bool(rank):
-            plan = load_or_make_plan(
-                path,
-                mix,
-                prepared.vocabulary,
-                split="valid",
-                pack_length=config.data.pack_length,
-                window=config.data.window,
-            )
-        gang.barrier()
-    if not any(group.startswith("instruct/") for group in plan.groups):
+
+    def plan() -> PackPlan:
+        path.parent.mkdir(exist_ok=True)
+        return load_or_make_plan(
+            path,
+            mix,
+            prepared.vocabulary,
+            split="valid",
+            pack_length=config.data.pack_length,
+            window=config.data.window,
+        )
+
+    first_alone(gang, plan)
+    found = plan()
+    if not any(group.startswith("instruct/") for group in found.groups):
         raise NoDataError(
             f"validation.text_mix: mixes/{name}: its valid split has no sample of task instruct; "
             "name a mix with some"
         )
-    return HeldOutText(plan=plan, shards_dir=folder / "shards")
+    return HeldOutText(plan=found, shards_dir=folder / "shards")
 
 
 class ForgettingWatch:

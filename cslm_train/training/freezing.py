@@ -13,19 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import torch
-from fairseq2.nn.data_parallel import (
-    DataParallelFacade,
-    get_data_parallel_facade,
-    set_data_parallel_facade,
-)
-from fairseq2.typing import ContextManager
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import Module, Parameter
 from torch.nn.parallel import DistributedDataParallel
 
 from cslm_train.config import FreezeConfig, TrainConfig
+from cslm_train.training.clipping import before_clipping
 
 
 def freeze_for_good(model: Module, config: FreezeConfig) -> None:
@@ -79,8 +73,7 @@ class Freezing:
     def watch(self, model: Module) -> None:
         """Let the trainer of a model ask before it clips. Call it before there is a trainer."""
         if self._old_rows_stay or self._new_rows_only_steps != 0:
-            facade = get_data_parallel_facade(model)
-            set_data_parallel_facade(model, _FreezeFirst(facade, self.take_gradients))
+            before_clipping(model, self.take_gradients)
 
 
 def token_tables(model: Module) -> list[Parameter]:
@@ -119,28 +112,3 @@ def local_rows(num_rows: int, shards: Iterable[tuple[int, int]]) -> tuple[int, i
         start = min(rank * step, count)
         first, count = first + start, min(step, count - start)
     return first, count
-
-
-class _FreezeFirst(DataParallelFacade):
-    """A facade that freezes before it clips; the trainer clips right before the optimizer."""
-
-    def __init__(self, facade: DataParallelFacade, freeze: Callable[[], None]) -> None:
-        self._facade = facade
-        self._freeze = freeze
-
-    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
-        with torch.no_grad():
-            self._freeze()
-        return self._facade.clip_grad_norm(max_norm)
-
-    def state_dict(self) -> dict[str, object]:
-        return self._facade.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        self._facade.load_state_dict(state_dict)
-
-    def no_sync(self) -> ContextManager[None]:
-        return self._facade.no_sync()
-
-    def summon_full_parameters(self) -> ContextManager[None]:
-        return self._facade.summon_full_parameters()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,18 +22,13 @@ from typing import Any, Literal, Self
 import torch
 from fairseq2.gang import Gang, ReduceOperation
 from fairseq2.metrics import MetricBag
-from fairseq2.nn.data_parallel import (
-    DataParallelFacade,
-    get_data_parallel_facade,
-    set_data_parallel_facade,
-)
-from fairseq2.typing import ContextManager
 from torch import Tensor
 from torch.nn import Module
 from torcheval.metrics import Metric
 
 from cslm_data.errors import DivergedError
 from cslm_train.config import GuardConfig
+from cslm_train.training.clipping import after_clipping
 
 log = logging.getLogger(__name__)
 
@@ -237,35 +232,13 @@ def make_guard(run_dir: Path, gang: Gang, config: GuardConfig) -> StepGuard:
 def watch_gradients(model: Module, accept: Callable[[Tensor], bool]) -> None:
     """Ask `accept` at every step with the gradients' norm; without its consent they are dropped.
 
-    To be called before the trainer is made, which keeps the facade that it finds.
+    To be called before the trainer is made.
     """
-    facade = get_data_parallel_facade(model)
-    set_data_parallel_facade(model, _WatchedFacade(facade, model, accept))
+    parameters = list(model.parameters())
 
-
-class _WatchedFacade(DataParallelFacade):
-    def __init__(
-        self, facade: DataParallelFacade, model: Module, accept: Callable[[Tensor], bool]
-    ) -> None:
-        self._facade = facade
-        self._parameters = list(model.parameters())
-        self._accept = accept
-
-    def state_dict(self) -> dict[str, object]:
-        return self._facade.state_dict()
-
-    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        self._facade.load_state_dict(dict(state_dict))
-
-    def no_sync(self) -> ContextManager[None]:
-        return self._facade.no_sync()
-
-    def clip_grad_norm(self, max_norm: float | None) -> Tensor:
-        norm = self._facade.clip_grad_norm(max_norm)
-        if not self._accept(norm):
-            for parameter in self._parameters:
+    def judge(norm: Tensor) -> None:
+        if not accept(norm):
+            for parameter in parameters:
                 parameter.grad = None
-        return norm
 
-    def summon_full_parameters(self) -> ContextManager[None]:
-        return self._facade.summon_full_parameters()
+    after_clipping(model, judge)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from fairseq2.optim.lr_schedulers import LRScheduler
 from fairseq2.optim.lr_schedulers.lr_scheduler import AbstractLRScheduler
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import Module, Parameter
 from torch.optim import Adafactor, AdamW, Optimizer
 
+from cslm_data.errors import UsageError
 from cslm_train.config import LRSchedulerConfig, OptimizerConfig
 from cslm_train.training.freezing import local, token_tables
+from cslm_train.training.rates import rate_factor
 
 
 def make_optimizer(
@@ -25,11 +27,16 @@ def make_optimizer(
     """The optimizer by name, over every weight that trains. A model may be wrapped.
 
     `held_rows` says how many of the first rows of a weight do not decay now. Weights without a
-    gradient do not either.
+    gradient do not either. Raises UsageError for Adafactor over a sharded model.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer: Optimizer
     if config.name == "adafactor":
+        if any(isinstance(parameter, DTensor) for parameter in trained):
+            raise UsageError(
+                "optimizer.name: adafactor keeps what is not of a weight's shape, so it cannot be "
+                "sharded; set optimizer.name=adamw, or train without shards"
+            )
         optimizer = Adafactor(trained, lr=config.lr)
     else:
         optimizer = AdamW(
@@ -92,25 +99,3 @@ def make_lr_scheduler(
 ) -> LRScheduler:
     """The schedule by name, over the rate that the optimizer was made with."""
     return Schedule(optimizer, lambda step: rate_factor(step, config, num_steps=num_steps))
-
-
-def rate_factor(step: int, config: LRSchedulerConfig, *, num_steps: int) -> float:
-    """Learning rate over the highest, `step` steps into the run.
-
-    The rate rises in equal parts and the first step already learns: of W steps that warm up, step
-    0 has 1 part of W + 1. The final rate is that after the last step.
-    """
-    warmup = min(round(config.warmup_ratio * num_steps), num_steps - 1)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    final = config.final_lr_ratio
-    done = min(1.0, (step - warmup) / (num_steps - warmup))
-    if config.name == "cosine":
-        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
-    if config.name == "linear":
-        return final + (1 - final) * (1 - done)
-    if config.name == "wsd":
-        decay = min(round(config.decay_ratio * num_steps), num_steps - warmup)
-        into_decay = step - (num_steps - decay)
-        return 1.0 if into_decay <= 0 else final ** min(1.0, into_decay / decay)
-    return 1.0

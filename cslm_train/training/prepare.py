@@ -16,11 +16,17 @@ from cslm_data.errors import AlreadyExistsError, MissingArtefactError, UsageErro
 from cslm_data.shards import MixInfo
 from cslm_data.text_tokenizer import load_text_tokenizer, save_framing
 from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
-from cslm_train.config import TrainConfig
+from cslm_train.config import TrainConfig, TrainerConfig
 from cslm_train.packing.batches import write_batches
 from cslm_train.packing.plan import PackPlan, load_or_make_plan, require_packs
 from cslm_train.packing.shard_store import ShardStore, open_store
-from cslm_train.run_folder import RunInfo, base_model_folder, text_tokenizer_folder
+from cslm_train.packing.stretches import Stretch, accumulation_of, go_on, last_step
+from cslm_train.run_folder import (
+    RunInfo,
+    base_model_folder,
+    checkpoint_steps,
+    text_tokenizer_folder,
+)
 from cslm_train.training.beginning import copy_small_files, find_beginning, find_initial_run
 from cslm_train.vocabulary import JointVocabulary
 
@@ -57,6 +63,7 @@ def prepare_run(
     init_from: Path | None,
     overwrite: bool,
     num_processes: int,
+    init_checkpoint: str = "last",
 ) -> None:
     """Leave a folder from which `read_prepared` and the trainer can begin or go on.
 
@@ -74,7 +81,12 @@ def prepare_run(
     vocabulary = _vocabulary(found)
     before = RunInfo.load(run_dir) if exists else None
     beginning = find_beginning(
-        find_initial_run(workspace, stage, init_from), found, vocabulary, config, before
+        find_initial_run(workspace, stage, init_from),
+        found,
+        vocabulary,
+        config,
+        before,
+        checkpoint=init_checkpoint,
     )
     info = RunInfo(
         run=run_dir.name,
@@ -91,7 +103,7 @@ def prepare_run(
         vocab_size=vocabulary.size,
         template_version=vocabulary.framing.template_version,
         num_processes=num_processes,
-        num_steps=before.num_steps if before else 0,
+        num_steps=0,
         init_from=beginning.run,
         config=dataclasses.replace(config, model=beginning.architecture),
         base_id=beginning.base_id,
@@ -103,7 +115,7 @@ def prepare_run(
         )
     plan, _ = _plans(run_dir, found, vocabulary, config)
     require_packs(plan, found)
-    info = dataclasses.replace(info, num_steps=_num_steps(config, plan, num_processes))
+    info = _share_work(info, before, plan, step=max(checkpoint_steps(run_dir), default=None))
     folder = text_tokenizer_folder(run_dir)
     for name in ("tokenizer.json", "meta.json"):
         source = found.text_tokenizer_path() / name
@@ -118,10 +130,9 @@ def prepare_run(
         plan,
         seed=config.trainer.seed,
         num_steps=info.num_steps,
-        num_ranks=num_processes,
-        accumulation=config.trainer.grad_accumulation,
+        stretches=info.stretches,
     )
-    if before is None or before != info:  # places may differ: see RunInfo.differences
+    if info != before:  # places and processes may differ: see RunInfo.differences
         info.save(run_dir)
 
 
@@ -197,10 +208,38 @@ def _store(mix: MixInfo, config: TrainConfig) -> ShardStore:
     return open_store(mix, shards=data.shards, cache_dir=data.cache_dir, cache_gb=data.cache_gb)
 
 
-def _num_steps(config: TrainConfig, plan: PackPlan, num_processes: int) -> int:
-    trainer = config.trainer
+def _share_work(
+    info: RunInfo, before: RunInfo | None, plan: PackPlan, *, step: int | None
+) -> RunInfo:
+    """The same run with the steps that its processes take from `step` on."""
+    trainer, num_processes = info.config.trainer, info.num_processes
+    stretches = before.stretches if before is not None else ()
+    if before is not None and step is not None and step >= before.num_steps:
+        return before  # finished
+    accumulation = accumulation_of(
+        num_processes,
+        grad_accumulation=trainer.grad_accumulation,
+        packs_per_step=trainer.packs_per_step,
+    )
+    stretches = go_on(stretches, step=step, num_processes=num_processes, accumulation=accumulation)
+    num_packs = _num_packs(trainer, plan, stretches[0])
+    num_steps = last_step(stretches, num_packs)
+    if len(stretches) > 1 and stretches[-1].first_step == step:
+        now, earlier = stretches[-1], stretches[-2]
+        log.info(
+            "after step %s: %s processes of %s packs a step each, before it %s of %s; %s",
+            *(step, now.num_processes, now.accumulation),
+            *(earlier.num_processes, earlier.accumulation),
+            "the same batches"
+            if now.packs_per_step == earlier.packs_per_step
+            else f"another batch, so {num_steps} steps; trainer.packs_per_step would have kept it",
+        )
+    return dataclasses.replace(info, num_steps=num_steps, stretches=stretches)
+
+
+def _num_packs(trainer: TrainerConfig, plan: PackPlan, first: Stretch) -> int:
+    """Packs that a run reads in all: what its steps make at its first start, or its epochs."""
     if trainer.num_steps is not None:
-        return trainer.num_steps
+        return trainer.num_steps * first.packs_per_step
     assert trainer.num_epochs is not None
-    per_step = num_processes * trainer.grad_accumulation
-    return max(1, math.ceil(trainer.num_epochs * plan.num_packs / per_step))
+    return max(1, math.ceil(trainer.num_epochs * plan.num_packs))

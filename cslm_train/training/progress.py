@@ -1,6 +1,7 @@
-"""fairseq2's progress and the rows of metrics → one live line: how far, how well and how fast.
+"""fairseq2's progress and the rows of metrics → what is seen live: how far, how well, how fast.
 
-A bar on a terminal, one line a minute elsewhere. What it shows beside the step is that of the
+A bar on a terminal with the loss of each task and languages under it; elsewhere one line a minute,
+and one for each validation. What it shows beside the step is that of the
 last row, so nothing is asked of the device for it.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol, Self
 
@@ -25,6 +26,9 @@ _LINE_EVERY_S = 60.0
 class _View(Protocol):
     def update(self, step: int, facts: str) -> None:
         """Show where the run is."""
+
+    def validated(self, step: int, losses: str) -> None:
+        """Show what a validation has found."""
 
 
 class _Lines:
@@ -46,9 +50,12 @@ class _Lines:
             self._name,
             step,
             self._num_steps,
-            f", {facts}" if facts else "",
             left,
+            f", {facts}" if facts else "",
         )
+
+    def validated(self, step: int, losses: str) -> None:
+        log.info("%s: after step %s, valid %s", self._name, step, losses)
 
 
 class _Bar:
@@ -57,21 +64,29 @@ class _Bar:
     def __init__(self, name: str, num_steps: int, first: int) -> None:
         from rich import progress as bars
         from rich.console import Console
+        from rich.table import Column
 
         self.bars = bars.Progress(
             bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=20),
             bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[facts]}", markup=False),
-            bars.TimeElapsedColumn(),
-            bars.TimeRemainingColumn(),
+            bars.TimeElapsedColumn(Column(no_wrap=True, min_width=7)),
+            bars.TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            bars.TextColumn(
+                "{task.fields[facts]}", markup=False, table_column=Column(overflow="fold")
+            ),
             console=Console(stderr=True),
             transient=True,
         )
         self._task = self.bars.add_task(visible(name), total=num_steps, completed=first, facts="")
+        self._valid = ""
 
     def update(self, step: int, facts: str) -> None:
-        self.bars.update(self._task, completed=step, facts=facts)
+        shown = "\n".join(filter(None, (facts.replace("; ", "\n"), self._valid)))
+        self.bars.update(self._task, completed=step, facts=shown)
+
+    def validated(self, step: int, losses: str) -> None:
+        self._valid = f"valid {losses}"
 
 
 class _Task(ProgressTask):
@@ -122,10 +137,12 @@ class StepProgress(ProgressReporter):
             self._view.update(self._step, self._facts)
 
     def show(self, category: str, row: Mapping[str, Any]) -> None:
-        """Take over what a row of metrics says of training."""
+        """Take over what a row of metrics says."""
         if category == "train":
             self._facts = facts_of(row)
-            self.advance(0)
+        elif category == "valid" and self._view is not None:
+            self._view.validated(self._step, facts_of(row, names=("nll",)))
+        self.advance(0)
 
     def __enter__(self) -> Self:
         return self
@@ -134,10 +151,14 @@ class StepProgress(ProgressReporter):
         self._stack.close()
 
 
-def facts_of(row: Mapping[str, Any]) -> str:
-    """`loss 2.314, 12,345 tokens/s, padding 1.2 %, MFU 41 %, lr 6e-05`, as far as it is known."""
+def facts_of(row: Mapping[str, Any], *, names: Iterable[str] | None = None) -> str:
+    """`loss 2.314, 12,345 tokens/s, padding 1.2 %, MFU 41 %, lr 6e-05; asr/en 1.024, mt/en-zh …`.
+
+    As far as it is known; of the first part those of `names` alone.
+    """
     known = []
-    for name, form in _FACTS.items():
+    for name in _FACTS if names is None else names:
+        form = _FACTS[name]
         value = row.get(name)
         if isinstance(value, (list, tuple)):  # learning rates of groups of weights
             value = max(value, default=None)
@@ -145,7 +166,12 @@ def facts_of(row: Mapping[str, Any]) -> str:
             known.append(form.format(value))
     if row.get("num_skipped_steps"):
         known.append(f"{row['num_skipped_steps']} skipped")
-    return ", ".join(known)
+    losses = [
+        f"{name.removeprefix('nll/')} {value:.3f}"
+        for name, value in sorted(row.items())
+        if name.startswith("nll/")
+    ]
+    return "; ".join(", ".join(part) for part in (known, losses) if part)
 
 
 _FACTS = {

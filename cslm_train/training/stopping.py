@@ -44,7 +44,7 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
         signal.signal(number, replaced[number])  # a second one ends it at once
 
     try:
-        for number in (int(signal.SIGTERM), int(signal.SIGINT)):
+        for number in (int(signal.SIGTERM), int(signal.SIGINT), int(signal.SIGUSR1)):
             replaced[number] = signal.signal(number, ask)
     except ValueError:  # not the main thread: whoever started us handles signals
         yield

@@ -71,6 +71,7 @@ def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
         ["run", "--help"],
         ["generate", "--help"],
         ["evaluate", "--help"],
+        ["export", "--help"],
     ):
         done = cslm_train(*arguments, workspace=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -87,6 +88,7 @@ def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
         (["generate", "asr", "--audio", "x.wav"], "no trained model yet"),
         (["generate", "asr", "--run", "nope", "--audio", "x.wav"], "nope: no such run"),
         (["generate", "asr", "--utt", "u", "--prompts", "no"], "no: no such folder of prompts"),
+        (["export", "out"], "no trained model yet"),
         (["run"], "no finished mix here; run: cslm-data build-mix"),
         (["run", "--mix", "pretrain"], "--mix is of one stage: name it with --stage"),
         (["run", "--set", "model.size=3"], "model.size: no such field"),

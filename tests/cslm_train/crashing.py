@@ -11,7 +11,7 @@ import torch
 
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
-from cslm_train.run_folder import checkpoint_steps, model_file
+from cslm_train.run_folder import checkpoint_steps, model_file, optimizer_files
 from cslm_train.train import run_training
 from cslm_train.training import stopping
 
@@ -40,6 +40,12 @@ def saved(run_dir: Path, step: int | None = None) -> dict[str, torch.Tensor]:
     at = checkpoint_steps(run_dir)[-1] if step is None else step
     weights: dict[str, torch.Tensor] = torch.load(model_file(run_dir, at), weights_only=True)
     return weights
+
+
+def optimized(run_dir: Path, step: int) -> set[str]:
+    """Names of the weights that the optimizer of a checkpoint remembers something of."""
+    file = optimizer_files(run_dir, step)[0]
+    return {name.rpartition("/")[0] for name in torch.load(file, weights_only=True) if "/" in name}
 
 
 def assert_a_crash_changes_nothing(

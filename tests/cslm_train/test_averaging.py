@@ -34,6 +34,9 @@ def test_a_mean_is_that_of_each_weight(workspace, run_dir: Path) -> None:
     loaded = load_run(workspace.runs / "mean")
     assert loaded.info == info
     assert loaded.step == 8
+    tables = ("decoder_frontend.embed.weight", "final_proj.weight")
+    file = saved(workspace.runs / "mean")
+    assert len({file[name].data_ptr() for name in tables}) == 1
     mean, parts = loaded.model.state_dict(), [saved(run_dir, step) for step in (4, 6, 8)]
     assert mean.keys() == parts[0].keys()
     for name, weight in mean.items():

@@ -22,7 +22,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_named_configurations_load() -> None:
-    assert named_configs() == ["pretrain", "sft", "smoke"]
+    assert named_configs() == ["paper", "scratch-80m", "smoke"]
     for name in named_configs():
         for stage in get_args(Stage):
             assert isinstance(load_config(name, stage=stage), TrainConfig)
@@ -93,7 +93,7 @@ def test_a_mistake_on_the_command_line_names_the_option() -> None:
 
 
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingArtefactError, match="one of pretrain, sft, smoke"):
+    with pytest.raises(MissingArtefactError, match="one of paper, scratch-80m, smoke"):
         load_config(tmp_path / "nothing.yaml")
     with pytest.raises(MissingArtefactError, match="smokey: no such configuration"):
         load_config("smokey")

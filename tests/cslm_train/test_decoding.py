@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ from tiny_run import make_run
 from cslm_data.errors import UsageError
 from cslm_data.framing import BOS, END, QUESTION, SPEECH_START
 from cslm_data.keys import keyed_rng
+from cslm_train.config import RopeScaling
+from cslm_train.generating.cache import ReadSequences
 from cslm_train.generating.decoding import Prompt, decode_batch, room, stream
 from cslm_train.generating.grammar import CHAIN, SPEECH_ANSWER, TEXT_ANSWER, TEXT_CHAIN, Grammar
 from cslm_train.generating.sampling import Sampling, choose
+from cslm_train.models.family import create_model
 from cslm_train.models.loading import LoadedRun, load_run
 
 
@@ -55,6 +60,83 @@ def test_the_cache_changes_nothing(run: LoadedRun) -> None:
         assert list(stream(run, prompt, cached=False)) == expected
 
 
+LLAMA3 = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=32)
+
+
+def with_architecture(run: LoadedRun, **changes: Any) -> LoadedRun:
+    """Another model of random weights, biases and norms, far from uniform."""
+    config = dataclasses.replace(run.info.config.model, **changes)
+    torch.manual_seed(6)
+    model = create_model(config, run.vocabulary).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(3 * parameter if parameter.ndim > 1 else torch.rand_like(parameter) + 1)
+    info = dataclasses.replace(run.info, config=dataclasses.replace(run.info.config, model=config))
+    return dataclasses.replace(run, model=model, info=info)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "llama", "rope_scaling": LLAMA3, "num_kv_heads": 4, "tied_embeddings": False},
+        {"kind": "qwen2", "qkv_bias": True, "num_kv_heads": 1},
+        {"kind": "qwen3", "qk_norm": True, "head_dim": 16, "rope_theta": 1e6},
+    ],
+)
+def test_base_models_of_every_kind_are_decoded_as_by_their_forward_pass(
+    run: LoadedRun, changes: dict[str, Any]
+) -> None:
+    other = with_architecture(run, **changes)
+    prompts = make_prompts(other, 4)
+    expected = [greedy_by_full_forward(other, prompt) for prompt in prompts]
+    assert [list(answer.ids) for answer in decode_batch(other, prompts)] == expected
+
+
+def test_weights_may_be_held_in_bf16(tmp_path: Path, tokenizer_folder: Path) -> None:
+    folder = make_run(tmp_path / "run", tokenizer_folder)
+    exact, half = load_run(folder), load_run(folder, precision="bf16")
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    ids_BS = torch.arange(20)[None]
+    logits = [
+        ReadSequences(run.model, num_sequences=1, capacity=20).read(ids_BS).float()
+        for run in (exact, half)
+    ]
+    # bf16 holds 8 bits: two digits and a half, here through two layers.
+    assert (logits[0] - logits[1]).abs().max() < 0.1 * logits[0].abs().max()
+    assert logits[0].tolist() != logits[1].tolist()
+    (prompt,) = make_prompts(half, 1)
+    assert len(list(stream(half, prompt, sampling=Sampling(temperature=1.0, top_p=0.7)))) == 24
+
+
+def test_the_cache_reads_stretches_of_any_length_as_the_forward_pass_does(run: LoadedRun) -> None:
+    ids_BS = torch.from_numpy(keyed_rng(1, "ids").integers(0, run.vocabulary.size, (3, 12)))
+    logits_BSV = run.model(ids_BS, BatchLayout.of(ids_BS))
+    read = ReadSequences(run.model, num_sequences=3, capacity=12)
+    for begin, end in ((0, 4), (4, 5), (5, 9)):
+        expected_BV = logits_BSV[:, end - 1]
+        torch.testing.assert_close(
+            read.read(ids_BS[:, begin:end]), expected_BV, atol=2e-5, rtol=1e-5
+        )
+    read.keep([2, 0])
+    torch.testing.assert_close(
+        read.read(ids_BS[[2, 0], 9:]), logits_BSV[[2, 0], -1], atol=2e-5, rtol=1e-5
+    )
+
+
+def test_a_longer_prompt_is_read_on_after_the_others_are_answered(run: LoadedRun) -> None:
+    rng = keyed_rng(8, "lengths")
+    prompts = [
+        Prompt(
+            key=f"p{length}",
+            ids=rng.integers(0, run.vocabulary.size, length, dtype=np.int32),
+            max_tokens=limit,
+        )
+        for length, limit in ((3, 2), (12, 3), (20, 6))
+    ]
+    together = decode_batch(run, prompts)
+    assert [list(a.ids) for a in together] == [greedy_by_full_forward(run, p) for p in prompts]
+
+
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.0, top_p=0.9, seed=3)])
 @pytest.mark.parametrize("max_spread", [0, 4, 64])
 def test_prompts_of_different_lengths_are_answered_together_as_one_by_one(
@@ -85,7 +167,7 @@ def test_draws_have_the_probabilities_of_the_softmax_and_top_p_cuts_the_tail() -
     rng = [keyed_rng(0, "draws")]
 
     def share(sampling: Sampling, count: int = 4000) -> list[float]:
-        drawn = [int(choose(logits, sampling, rng)[0]) for _ in range(count)]
+        drawn = [choose(logits, sampling, rng)[1][0] for _ in range(count)]
         return [drawn.count(token) / count for token in range(4)]
 
     # Four standard deviations of a share of 4000 draws are at most 0.032.
@@ -100,6 +182,36 @@ def test_draws_have_the_probabilities_of_the_softmax_and_top_p_cuts_the_tail() -
     )
     assert share(Sampling(temperature=1.0, top_p=1e-9), 20) == [0, 1, 0, 0]
     assert share(Sampling(temperature=1e-300), 20) == [0, 1, 0, 0]
+
+
+def draw_by_the_book(logits: np.ndarray, sampling: Sampling, uniform: float) -> int:
+    """The nucleus of a row, its tokens from the likeliest on, and where a number falls in it."""
+    order = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
+    weights = np.exp((logits[order].astype(np.float64) - logits.max()) / sampling.temperature)
+    shares = weights / weights.sum()
+    kept = 0
+    while kept < len(order) and shares[:kept].sum() < sampling.top_p:
+        kept += 1
+    sums = np.cumsum(shares[:kept])
+    return order[int(np.searchsorted(sums, uniform * sums[-1], side="right"))]
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.7, 0.999])
+@pytest.mark.parametrize("spread", [0.01, 1.0, 8.0])
+def test_a_nucleus_is_drawn_from_alike_wherever_it_ends(top_p: float, spread: float) -> None:
+    rng = keyed_rng(2, "nucleus")
+    logits = (spread * rng.standard_normal((40, 1000))).astype(np.float32)
+    logits[:10] = np.round(logits[:10])  # many are as likely as each other
+    logits[10:20, 5:] = -np.inf  # what a grammar forbids
+    sampling = Sampling(temperature=0.9, top_p=top_p)
+    keys = [f"row{row}" for row in range(len(logits))]
+    rngs = [keyed_rng(3, key) for key in keys]
+    on_device, drawn = choose(torch.from_numpy(logits), sampling, rngs)
+    assert on_device.tolist() == drawn
+    uniform = [keyed_rng(3, key).random() for key in keys]
+    assert drawn == [
+        draw_by_the_book(row, sampling, number) for row, number in zip(logits, uniform, strict=True)
+    ]
 
 
 def test_decoding_stops_at_the_end_at_the_limit_and_where_the_model_ends(run: LoadedRun) -> None:

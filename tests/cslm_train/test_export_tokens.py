@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chat_models import FAMILIES, make_folder
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cslm_data.errors import CorruptArtefactError
 from cslm_data.framing import CONTROLS, PAD, Piece, frame, frame_prompt
@@ -177,6 +177,29 @@ def test_holes_among_the_ids_of_text_shift_no_token(tmp_path: Path, own: Any) ->
 
 def tmp_path_of(loaded: Any) -> Path:
     return Path(loaded[0].name_or_path)
+
+
+def test_nothing_is_put_before_a_text_that_was_not_in_training(tmp_path: Path, own: Any) -> None:
+    document = json.loads((tmp_path_of(own) / "tokenizer.json").read_text())
+    start: dict[str, Any] = {"id": 300, "content": "<s>", "special": True, "normalized": False}
+    start |= dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    document["added_tokens"] = [start]
+    document["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [300], "tokens": ["<s>"]}},
+    }
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    assert theirs.convert_ids_to_tokens(theirs("one").input_ids)[0] == "<s>"
+    tokenizer, vocabulary, _ = exported(folder, tmp_path / "out")
+    assert tokenizer("one").input_ids == vocabulary.text_tokenizer.encode("one")
 
 
 def test_a_tokenizer_of_two_tokens_with_one_id_is_refused(tmp_path: Path, own: Any) -> None:

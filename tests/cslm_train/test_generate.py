@@ -77,7 +77,7 @@ def test_chunks_come_as_soon_as_they_are_complete(run: LoadedRun) -> None:
         seen.append((chunk.part, chunk.language, content, chunk.num_tokens))
         after = run.vocabulary.decode([read[-1]])[0].text
         assert after == {"tq": ANSWER, "ta": SPEECH_START, "sa": SPEECH_END}[chunk.part]
-        assert chunk.seconds_since_start == len(read)
+        assert chunk.seconds_since_start == chunk.tokens_since_start == len(read)
     encode = run.vocabulary.text_tokenizer.encode
     assert seen == [
         ("tq", "en", "who?", len(encode("who?"))),
@@ -86,6 +86,26 @@ def test_chunks_come_as_soon_as_they_are_complete(run: LoadedRun) -> None:
         ("ta", "zh", "and 你", len(encode("and 你"))),
         ("sa", "zh", [3], 1),
     ]
+
+
+def test_speech_may_come_in_pieces_each_with_its_last_unit(run: LoadedRun) -> None:
+    given = tokens_of(run, "me", SPEECH_START, 1, 2, 3, 4, 5, SPEECH_END, "you") + tokens_of(
+        run, SPEECH_START, 6, 7, SPEECH_END, END
+    )
+    found = list(chunks(given, run.vocabulary, language="en", answer_language="en", piece_units=2))
+    speech = [(list(c.units), c.tokens_since_start) for c in found if c.part == "sa"]
+    text = len(tokens_of(run, "me"))
+    first = text + 1  # and the start of the speech
+    second = first + 5 + 1 + len(tokens_of(run, "you")) + 1
+    # The fifth unit is known to be the last one by the token that ends the speech.
+    assert speech == [
+        ([1, 2], first + 2),
+        ([3, 4], first + 4),
+        ([5], first + 6),
+        ([6, 7], second + 2),
+    ]
+    whole = [c.units for c in chunks(given, run.vocabulary, language="en", answer_language="en")]
+    assert [units for units in whole if units] == [(1, 2, 3, 4, 5), (6, 7)]
 
 
 def test_chunks_of_an_answer_without_form_lose_nothing(run: LoadedRun) -> None:
@@ -174,6 +194,16 @@ def test_a_model_that_learnt_an_answer_streams_it_as_a_chain(
     *_, cut = answer(taught, question, max_tokens=end.num_tokens - 1)
     assert isinstance(cut, Finished)
     assert (cut.stop, cut.well_formed) == ("max_tokens", False)
+    heard = end.playback
+    assert heard is not None
+    spoken = [chunk for chunk in found if isinstance(chunk, Chunk) and chunk.part == "sa"]
+    assert (heard.first_speech_tokens, heard.num_units) == (spoken[0].tokens_since_start, 4)
+    assert heard.speech_s is None
+    *_, slow = answer(taught, question, piece_units=1, seconds_per_unit=60.0)
+    assert isinstance(slow, Finished)
+    assert slow.playback is not None
+    assert (slow.playback.speech_s, slow.playback.num_gaps) == (240.0, 0)
+    assert slow.playback.first_speech_tokens == heard.first_speech_tokens - 3
     times = [chunk.seconds_since_start for chunk in found if isinstance(chunk, Chunk)]
     assert times == sorted(times)
     assert times[-1] <= end.seconds

@@ -21,7 +21,7 @@ from cslm_data.framing import SPEECH_START, frame_prompt
 from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.templates import load_prompts
 from cslm_data.workspace import Workspace, write_json
-from cslm_train.generating.questions import Question, pose
+from cslm_train.generating.questions import Question, pose, seconds_per_unit
 from cslm_train.models.loading import LoadedRun
 from cslm_train.run_folder import InitialRun, RunInfo
 
@@ -247,3 +247,19 @@ def test_a_task_that_a_run_was_not_taught_is_said(
     ]
     # Another mix of the same name says nothing of the run.
     assert warned(dataclasses.replace(first, mix_id="older"), "chat") == []
+
+
+def test_how_long_a_unit_plays_is_the_mean_of_the_workspace(
+    workspace: Workspace,
+    run: LoadedRun,
+    tokenizer: SpeechTokenizer,
+    corpus: Path,
+    tmp_path: Path,
+) -> None:
+    # The four utterances that have units, encoded again from their sound.
+    encoded = [tokenizer.encode(decode(str(corpus.parent / f"u{n}.wav"))) for n in range(4)]
+    frames = sum(int(each.durations.sum()) for each in encoded)
+    mean_s = frames / sum(len(each.units) for each in encoded) / tokenizer.frame_rate_hz
+    assert seconds_per_unit(workspace, run.info, "en") == pytest.approx(mean_s)
+    assert seconds_per_unit(workspace, run.info, "zh") is None
+    assert seconds_per_unit(Workspace(tmp_path / "nowhere"), run.info, "en") is None

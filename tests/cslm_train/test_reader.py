@@ -20,6 +20,7 @@ from cslm_train.packing.assign import epoch_order
 from cslm_train.packing.batches import write_batches
 from cslm_train.packing.plan import PackPlan, load_or_make_plan, require_packs
 from cslm_train.packing.reader import PackedBatch, ShardReader
+from cslm_train.packing.stretches import go_on
 from cslm_train.vocabulary import JointVocabulary
 
 GROUPS = ["asr/en", "asr/zh", "mt/en-zh", "mt/zh-en", "tts/en", "tts/zh"]
@@ -161,7 +162,8 @@ def test_a_single_pass_counts_every_target_once(mix, vocabulary, tmp_path, num_r
 
 def test_batches_say_what_each_step_reads(mix, vocabulary, tmp_path) -> None:
     plan = make_plan(mix, vocabulary, tmp_path)
-    write_batches(tmp_path, plan, seed=1, num_steps=20, num_ranks=2, accumulation=1)
+    stretches = go_on((), step=None, num_processes=2, accumulation=1)
+    write_batches(tmp_path, plan, seed=1, num_steps=20, stretches=stretches)
     rows = duckdb.sql(
         f"select step, rank, micro_batch, pack_id, list(key) "
         f"from '{tmp_path}/batches-*.parquet' group by all order by step, rank"

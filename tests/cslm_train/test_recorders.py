@@ -30,7 +30,7 @@ from cslm_train.run_choice import choose_checkpoint
 from cslm_train.run_folder import RunInfo, checkpoint_steps
 from cslm_train.train import run_training
 from cslm_train.training import progress, stopping
-from cslm_train.training.metrics import TrainSummary, best_step
+from cslm_train.training.metrics import TrainSummary, best_step, cut_metrics
 
 TINY = [
     *("model.model_dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1"),
@@ -108,8 +108,11 @@ ROW = {
     "mfu": 0.412,
     "lr": [6e-5, 3e-5],
     "num_skipped_steps": 2,
+    "nll/mt/en-zh": 3.25,
+    "nll/asr/en": 1.0,
 }
 FACTS = "loss 2.314, 12,346 tokens/s, padding 1.2%, MFU 41.2%, lr 6e-05, 2 skipped"
+LOSSES = "asr/en 1.000, mt/en-zh 3.250"
 
 
 def test_the_log_says_once_a_minute_how_far_how_well_and_how_fast(monkeypatch, caplog) -> None:
@@ -119,13 +122,15 @@ def test_the_log_says_once_a_minute_how_far_how_well_and_how_fast(monkeypatch, c
     reporter = progress.StepProgress("train sft", 100)
     task = reporter.create_task("train", None, completed=40)
     reporter.show("train", ROW)
-    reporter.show("valid", {"nll": 9.0})
+    reporter.show("valid", {"nll": 9.0, "nll/asr/en": 9.5})
     for _ in range(10):
         clock["now"] += 10
         task.step()
     # The step begun at 60 s is the sixth of this start: 6 in 60 s, 54 are left.
-    (message,) = caplog.messages
-    assert message == f"train sft: 46 of 100 steps, {FACTS}, 540 s left"
+    assert caplog.messages == [
+        "train sft: after step 40, valid loss 9.000; asr/en 9.500",
+        f"train sft: 46 of 100 steps, 540 s left, {FACTS}; {LOSSES}",
+    ]
 
 
 def test_a_terminal_shows_a_bar_with_the_same(monkeypatch) -> None:
@@ -139,10 +144,11 @@ def test_a_terminal_shows_a_bar_with_the_same(monkeypatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     with progress.StepProgress("train sft", 100) as reporter:
         reporter.create_task("train", None, completed=40).step()
+        reporter.show("valid", {"nll": 9.0, "nll/asr/en": 9.5})
         reporter.show("train", ROW)
     shown = terminal.getvalue()
-    assert "41/100" in shown
-    assert FACTS in shown
+    for part in ("41/100", FACTS, LOSSES, "valid loss 9.000; asr/en 9.500"):
+        assert part in shown
 
 
 def test_one_process_alone_shows_progress(caplog) -> None:
@@ -275,8 +281,12 @@ def test_a_mix_without_replay_is_measured_on_the_text_of_another(
     assert last > first
     assert f"(zh) is {last:.4g}, {last / first:.2f} times" in caplog.text
     assert not list(summary.run_dir.glob("rejects-text*"))
-    # A resume cuts it back like the others.
-    assert train(workspace, *forgets).text_perplexity == summary.text_perplexity
+    cut_metrics(summary.run_dir, 2)
+    kept = {
+        category: [row["Step"] for row in rows(summary.run_dir, category)]
+        for category in ("train", "valid", "valid/text")
+    }
+    assert kept == {"train": [1, 2], "valid": [0, 2], "valid/text": [0, 2]}
 
 
 def test_the_text_mix_has_to_be_there_with_instructions_and_the_same_vocabulary(
@@ -319,3 +329,7 @@ def test_the_best_checkpoint_is_kept_and_can_be_asked_for(workspace, build_mix) 
     total = sum(group.loss * group.num_targets for group in evaluation.groups)
     count = sum(group.num_targets for group in evaluation.groups)
     assert total / count == pytest.approx(losses[lowest], rel=1e-5)
+    build_mix("sft")
+    second = train(workspace, "trainer.num_steps=2", stage="sft", init_checkpoint="best")
+    assert RunInfo.load(second.run_dir).init_from.step == lowest
+    assert second.first_valid_loss == pytest.approx(losses[lowest], rel=1e-5)
