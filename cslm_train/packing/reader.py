@@ -40,6 +40,8 @@ from cslm_train.packing.shard_store import LocalShards, ShardStore
 from cslm_train.vocabulary import Flags, Ids, JointVocabulary
 
 _OPEN_SHARDS = 64
+_OPEN_FETCHED = 4
+"""Fewer of those from afar: an open one takes room on the disk when long out of the cache."""
 _FETCHED_AHEAD = 16
 """Steps whose shards are fetched before the steps after them are read."""
 _TENSORS = ("inputs_S", "positions_K", "targets_K", "groups_K")
@@ -110,7 +112,10 @@ class ShardReader(DataReader[PackedBatch]):
         self._accumulation = accumulation
         self._pin_memory = pin_memory
         self._store = LocalShards(shards) if isinstance(shards, Path) else shards
-        self._open = lru_cache(_OPEN_SHARDS)(lambda shard: self._store.open(plan.shards[shard]))
+        local = isinstance(self._store, LocalShards)
+        self._open = lru_cache(_OPEN_SHARDS if local else _OPEN_FETCHED)(
+            lambda shard: self._store.open(plan.shards[shard])
+        )
         self._order = lru_cache(2)(self._order_of)
         self._prefetch = prefetch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shard-reader")

@@ -7,6 +7,7 @@ leaves normalisation and the loss in fp32. One process is never sharded, whateve
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -17,6 +18,7 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
 from fairseq2.device import CPU, Device
 from fairseq2.gang import (
     FakeGang,
@@ -52,12 +54,32 @@ Precision = Literal["fp32", "bf16"]
 
 
 def root_gang(world: WorldInfo, device: Device, *, timeout_minutes: float) -> Gang:
-    """All processes of a run; by itself a process needs no others."""
+    """All processes of a run; by itself a process needs no others.
+
+    They stay together until they exit, over both stages: torchrun keeps the addresses of the first
+    group that they form, and a second one would call at those.
+    """
     if world.size == 1:
         return FakeGang(device)
-    timeout = timedelta(minutes=timeout_minutes)
-    with _silent_stdout():
-        return ProcessGroupGang.create_default_process_group(device, timeout=timeout)
+    if not dist.is_initialized():
+        timeout = timedelta(minutes=timeout_minutes)
+        with _silent_stdout():
+            ProcessGroupGang.create_default_process_group(device, timeout=timeout)
+        atexit.register(leave)
+    everyone = dist.group.WORLD
+    assert everyone is not None
+    return _LastingGang(everyone, device)
+
+
+def leave() -> None:
+    """Part from the other processes, in good order; not for one that has lost another."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class _LastingGang(ProcessGroupGang):  # type: ignore[misc] # final for typing only
+    def close(self) -> None:
+        """Nothing: fairseq2's trainer would part at the end of each run."""
 
 
 @contextlib.contextmanager

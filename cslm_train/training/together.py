@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from cslm_data.errors import (
     UsageError,
 )
 from cslm_train.run_folder import checkpoint_steps
+from cslm_train.training.parallel import leave
 
 _OF_ALL = (DivergedError, NoDataError, UsageError)
 """What every process finds alike."""
@@ -60,6 +62,7 @@ def among_others(gang: Gang, run_dir: Path) -> Iterator[None]:
     except Exception as error:
         if gang.size == 1 or not _is_of_messages(error):
             raise
+        atexit.unregister(leave)  # it would wait for the one that is gone
         steps = checkpoint_steps(run_dir)
         lost = LostProcessError(
             f"{run_dir}: another of the {gang.size} processes is gone or does not answer "

@@ -223,25 +223,35 @@ def test_a_finished_run_is_left_as_it_is(workspace, build_mix, config, caplog) -
 
 
 @pytest.mark.slow
-def test_torchrun_ends_when_a_process_is_killed_and_what_it_saved_goes_on(
+def test_torchrun_ends_when_a_process_is_killed_and_goes_on_through_both_stages(
     workspace, build_mix
 ) -> None:
     """Both processes are killed in step 7; test_elastic.py compares what they learn."""
     build_mix()
+    build_mix("sft")
     script = workspace.root / "child.py"
     script.write_text(CHILD, encoding="utf-8")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     packs = [*SETTINGS, "trainer.packs_per_step=2"]
-    child = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", str(script), str(workspace.root), "step", "7", *packs],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            + ["--nproc-per-node", "2", *command],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    child = torchrun(str(script), str(workspace.root), "step", "7", *packs)
     assert child.returncode != 0, child.stderr
     assert checkpoint_steps(workspace.runs / "pretrain") == [4]
-    assert train(workspace, load_config("smoke", packs)).finished
-    assert [row["Step"] for row in outcome(workspace.runs / "pretrain")["train"]] == list(
-        range(1, 13)
-    )
+    settings = [part for setting in packs for part in ("--set", setting)]
+    where = ["--workspace", str(workspace.root), "--json"]
+    child = torchrun("-m", "cslm_cli.train", "run", *where, *settings)
+    assert child.returncode == 0, child.stderr
+    assert [each["finished"] for each in json.loads(child.stdout)] == [True, True]
+    for stage in ("pretrain", "sft"):
+        assert [row["Step"] for row in outcome(workspace.runs / stage)["train"]] == list(
+            range(1, 13)
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import torch
+from base_models import save_base
 from fairseq2.nn import BatchLayout
 from torch.nn.functional import cross_entropy
 
@@ -20,9 +21,10 @@ from cslm_data.errors import (
 )
 from cslm_data.framing import frame
 from cslm_data.shards import iter_samples
+from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
-from cslm_train.config_files import load_config
+from cslm_train.config_files import load_config, named_configs
 from cslm_train.models.family import create_model
 from cslm_train.models.loading import load_run
 from cslm_train.train import run_training
@@ -233,10 +235,19 @@ def test_learning_rates_warm_up_and_then_follow_their_name(workspace, build_mix,
         assert rates[19] < 2e-4
 
 
-def test_every_configuration_runs(workspace, build_mix) -> None:
+@pytest.mark.parametrize("name", named_configs())
+def test_every_configuration_runs_in_both_stages(
+    workspace, build_mix, tmp_path, tokenizer_folder, name: str
+) -> None:
     build_mix("pretrain")
     build_mix("sft")
-    small = [*TINY[:5], "trainer.num_steps=2", "trainer.grad_accumulation=2"]
+    vocab_size = load_text_tokenizer(tokenizer_folder).vocab_size
+    save_base(tmp_path, "llama", vocab_size=vocab_size, tokenizer_folder=tokenizer_folder)
+    small = [*TINY[:5], *([f"model.base={tmp_path}"] if name == "paper" else [])]
+    small += ["model.max_seq_len=128", "data.pack_length=128", "trainer.num_steps=2"]
+    small += ["trainer.packs_per_step=2", "metrics.every_n_steps=1"]
+    small += ["validation.every_n_steps=1", "checkpoint.every_n_steps=1"]
     for stage in ("pretrain", "sft"):
-        summary = train(workspace, load_config(stage, small), stage=stage)
+        summary = train(workspace, load_config(name, small, stage=stage), stage=stage)
         assert summary.finished
+        assert summary.tokens > 0
