@@ -26,7 +26,7 @@ from cslm_data.errors import NoDataError
 from cslm_data.keys import content_id
 from cslm_data.shards import MixInfo
 from cslm_train.packing.assign import Integers
-from cslm_train.packing.planning import HEAD, write_plan
+from cslm_train.packing.plan_file import HEAD, write_plan
 from cslm_train.packing.shard_store import ShardStore, open_store
 from cslm_train.packing.too_long import TooLong
 from cslm_train.vocabulary import JointVocabulary

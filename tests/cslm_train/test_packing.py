@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cslm_data.keys import keyed_rng
 from cslm_train.packing import planning
 from cslm_train.packing.assign import SKIPPED, Cursor, assign_packs, epoch_order, place_in_step
-from cslm_train.packing.planning import _SCHEMA, _in_order_of_packs
+from cslm_train.packing.plan_file import _SCHEMA, _in_order_of_packs
 from cslm_train.packing.too_long import parts_of
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=200)
