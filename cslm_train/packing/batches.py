@@ -38,7 +38,6 @@ def write_batches(
         packs_T = epoch_order(plan.num_packs, seed=seed, epoch=epoch)[: len(reads_T)]
         places = _places(reads_T, stretches)
         sizes_T = np.diff(plan.starts_P)[packs_T]
-        rows = [row for p in packs_T for row in range(plan.starts_P[p], plan.starts_P[p + 1])]
         step, rank, micro_batch, pack_id = (
             np.repeat(column, sizes_T) for column in (*places, packs_T)
         )
@@ -48,7 +47,7 @@ def write_batches(
                 "rank": pa.array(rank, pa.uint32()),
                 "micro_batch": pa.array(micro_batch, pa.uint32()),
                 "pack_id": pa.array(pack_id, pa.uint32()),
-                "key": pa.array([plan.keys[row] for row in rows], pa.string()),
+                "key": plan.keys.take(plan.rows_of(packs_T)),
             }
         )
         with atomic_path(run_dir / f"batches-{epoch:06d}.parquet") as temporary:
