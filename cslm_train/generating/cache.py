@@ -23,13 +23,13 @@ from fairseq2.nn import RotaryEncoder
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from cslm_train.models.family import SpeechLlama
+from cslm_train.models.family import SpeechLM
 
 
 class ReadSequences:
     """Sequences of equal length that a model has read, and can go on reading together."""
 
-    def __init__(self, model: SpeechLlama, *, num_sequences: int, capacity: int) -> None:
+    def __init__(self, model: SpeechLM, *, num_sequences: int, capacity: int) -> None:
         """Room for `capacity` positions of each."""
         self.num_read = 0
         decoder = cast(StandardTransformerLMDecoder, model.decoder)

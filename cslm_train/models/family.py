@@ -61,7 +61,7 @@ FAMILY = "cslm_lm"
 
 
 @dataclass(kw_only=True)
-class SpeechLlamaConfig(LLaMAConfig):
+class SpeechLMConfig(LLaMAConfig):
     """fairseq2's LLaMA configuration, with what it hard-codes and what Qwen has beside it."""
 
     rms_norm_eps: float = 1e-5
@@ -74,7 +74,7 @@ class SpeechLlamaConfig(LLaMAConfig):
     """RMSNorm over each head's queries and keys."""
 
 
-class SpeechLlama(TransformerLM):  # type: ignore[misc] # final for typing only; forward is widened
+class SpeechLM(TransformerLM):  # type: ignore[misc] # final for typing only; forward is widened
     """A decoder-only Transformer that projects only the positions it is asked for."""
 
     def forward(  # type: ignore[override]
@@ -98,12 +98,12 @@ class SpeechLlama(TransformerLM):  # type: ignore[misc] # final for typing only;
 
 
 class _Factory(LLaMAFactory):
-    _config: SpeechLlamaConfig
+    _config: SpeechLMConfig
 
-    def create_model(self) -> SpeechLlama:
+    def create_model(self) -> SpeechLM:
         config = self._config
         embedding = self.create_embedding()
-        return SpeechLlama(
+        return SpeechLM(
             config.model_dim,
             self.create_decoder_frontend(embedding),
             self.create_decoder(),
@@ -161,7 +161,7 @@ class _Factory(LLaMAFactory):
         return RMSNorm(config.model_dim, bias=False, eps=config.rms_norm_eps)
 
 
-def _create(config: SpeechLlamaConfig) -> SpeechLlama:
+def _create(config: SpeechLMConfig) -> SpeechLM:
     return _Factory(config).create_model()
 
 
@@ -169,8 +169,8 @@ def _register(container: DependencyContainer) -> None:
     register_model_family(
         container,
         FAMILY,
-        SpeechLlama,
-        SpeechLlamaConfig,
+        SpeechLM,
+        SpeechLMConfig,
         factory=_create,
         compiler=compile_transformer_lm,
         fsdp_applier=apply_fsdp_to_transformer_lm,
@@ -199,10 +199,10 @@ def _forget_fairseq2() -> None:
     gc.collect()
 
 
-def architecture(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlamaConfig:
+def architecture(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLMConfig:
     """fairseq2's configuration of the architecture."""
     scaling = config.rope_scaling
-    return SpeechLlamaConfig(
+    return SpeechLMConfig(
         model_dim=config.model_dim,
         max_seq_len=config.max_seq_len,
         vocab_size=vocabulary.size,
@@ -236,10 +236,10 @@ def _rope_scale(scaling: RopeScaling) -> LLaMARoPEScaleConfig:
 
 def create_model(
     config: ModelConfig, vocabulary: JointVocabulary, *, meta: bool = False
-) -> SpeechLlama:
+) -> SpeechLM:
     """A model with fresh weights, fp32, on the CPU; `meta`: without weights as yet."""
     start_fairseq2()
-    hub = ModelHubAccessor(FAMILY, kls=SpeechLlama, config_kls=SpeechLlamaConfig)()
+    hub = ModelHubAccessor(FAMILY, kls=SpeechLM, config_kls=SpeechLMConfig)()
     return hub.create_new_model(
         architecture(config, vocabulary),
         gangs=create_fake_gangs(torch.device("cpu")),

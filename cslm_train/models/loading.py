@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError
 from cslm_data.text_tokenizer import load_text_tokenizer
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.models.lora import merged_weights
 from cslm_train.models.shard_files import merged
 from cslm_train.run_folder import RunInfo, checkpoint_steps, model_files, text_tokenizer_folder
@@ -37,7 +37,7 @@ def read_weights(run_dir: Path, step: int) -> dict[str, Tensor]:
 class LoadedRun:
     """A trained model, ready to answer."""
 
-    model: SpeechLlama
+    model: SpeechLM
     """In eval mode."""
     vocabulary: JointVocabulary
     info: RunInfo

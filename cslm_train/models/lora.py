@@ -19,7 +19,7 @@ from torch.nn.functional import dropout, linear
 from torch.nn.init import kaiming_uniform_, zeros_
 
 from cslm_train.config import LoraConfig
-from cslm_train.models.family import SpeechLlama
+from cslm_train.models.family import SpeechLM
 
 _A, _B = "lora_a", "lora_b"
 
@@ -65,7 +65,7 @@ class LoraProjection(Projection):
         return f"input_dim={self.input_dim}, output_dim={self.output_dim}, scale={self.scale}"
 
 
-def apply_lora(model: SpeechLlama, config: LoraConfig) -> None:
+def apply_lora(model: SpeechLM, config: LoraConfig) -> None:
     """Give the targets of a model adapters and freeze what does not train with them, in place.
 
     Call it with the weights loaded, before the model is wrapped for several processes. Rows of

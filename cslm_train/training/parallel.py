@@ -48,7 +48,7 @@ from torch.nn import Module
 
 from cslm_data.errors import UsageError
 from cslm_train.config import ParallelConfig
-from cslm_train.models.family import SpeechLlama
+from cslm_train.models.family import SpeechLM
 
 Precision = Literal["fp32", "bf16"]
 
@@ -128,7 +128,7 @@ def make_room(model: Module) -> None:
 
 
 def share_model(
-    model: SpeechLlama, gangs: Gangs, parallel: ParallelConfig, *, precision: Precision
+    model: SpeechLM, gangs: Gangs, parallel: ParallelConfig, *, precision: Precision
 ) -> Module:
     """The model with activation checkpointing, compiled, then DDP or FSDP2, as asked for.
 
@@ -148,9 +148,9 @@ def share_model(
     return to_ddp(model, gangs) if gangs.root.size > 1 else model
 
 
-def _shard(model: SpeechLlama, gangs: Gangs, precision: Precision) -> Module:
+def _shard(model: SpeechLM, gangs: Gangs, precision: Precision) -> Module:
     def by_layer(module: Module, wrapper: FSDPWrapper) -> Module:
-        return apply_fsdp_to_transformer_lm(cast(SpeechLlama, module), "layer", wrapper)
+        return apply_fsdp_to_transformer_lm(cast(SpeechLM, module), "layer", wrapper)
 
     sharded = to_fsdp2(
         model,

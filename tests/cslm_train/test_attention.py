@@ -12,7 +12,7 @@ from fairseq2.nn import BatchLayout, IncrementalStateBag
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig
 from cslm_train.models import attention
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.vocabulary import JointVocabulary
 
 SMALL = ModelConfig(
@@ -27,7 +27,7 @@ def vocabulary(tokenizer_folder: Path) -> JointVocabulary:
 
 
 @pytest.fixture(scope="module")
-def model(vocabulary: JointVocabulary) -> SpeechLlama:
+def model(vocabulary: JointVocabulary) -> SpeechLM:
     torch.manual_seed(0)
     return create_model(SMALL, vocabulary).eval()
 
@@ -37,14 +37,14 @@ def documents(vocabulary: JointVocabulary) -> list[torch.Tensor]:
     return [torch.randint(1, vocabulary.size, (n,), generator=generator) for n in LENGTHS]
 
 
-def alone(model: SpeechLlama, document_s: torch.Tensor) -> torch.Tensor:
+def alone(model: SpeechLM, document_s: torch.Tensor) -> torch.Tensor:
     seqs = document_s[None]
     return model(seqs, BatchLayout.of(seqs))[0]
 
 
 @pytest.mark.parametrize("padding", [0, 5])
 def test_packed_logits_equal_those_of_each_document_alone(
-    model: SpeechLlama, vocabulary: JointVocabulary, padding: int
+    model: SpeechLM, vocabulary: JointVocabulary, padding: int
 ) -> None:
     parts = documents(vocabulary)
     seqs_S = torch.cat([*parts, torch.zeros(padding, dtype=torch.int64)])
@@ -55,7 +55,7 @@ def test_packed_logits_equal_those_of_each_document_alone(
 
 
 def test_packed_gradients_equal_the_sum_over_documents(
-    model: SpeechLlama, vocabulary: JointVocabulary
+    model: SpeechLM, vocabulary: JointVocabulary
 ) -> None:
     parts = documents(vocabulary)
     seqs_S = torch.cat(parts)
@@ -70,7 +70,7 @@ def test_packed_gradients_equal_the_sum_over_documents(
 
 
 def test_changing_one_document_leaves_the_others_untouched(
-    model: SpeechLlama, vocabulary: JointVocabulary
+    model: SpeechLM, vocabulary: JointVocabulary
 ) -> None:
     parts = documents(vocabulary)
     layout = BatchLayout.of(torch.cat(parts), LENGTHS, packed=True)
@@ -83,7 +83,7 @@ def test_changing_one_document_leaves_the_others_untouched(
 
 
 def test_asking_for_positions_gives_their_rows(
-    model: SpeechLlama, vocabulary: JointVocabulary
+    model: SpeechLM, vocabulary: JointVocabulary
 ) -> None:
     seqs_S = torch.cat(documents(vocabulary))
     layout = BatchLayout.of(seqs_S, LENGTHS, packed=True)
@@ -95,7 +95,7 @@ def test_asking_for_positions_gives_their_rows(
 
 
 def test_generation_with_a_cache_gives_the_logits_of_one_pass(
-    model: SpeechLlama, vocabulary: JointVocabulary
+    model: SpeechLM, vocabulary: JointVocabulary
 ) -> None:
     document = documents(vocabulary)[2]
     state = IncrementalStateBag(max_num_steps=len(document) + 1)

@@ -25,7 +25,7 @@ from cslm_data.errors import UsageError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import FreezeConfig, LoraConfig, ModelConfig, OptimizerConfig, TrainConfig
 from cslm_train.config_files import load_config
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.training.freezing import Freezing, freeze_for_good, local_rows
 from cslm_train.training.optim import make_optimizer
 from cslm_train.vocabulary import JointVocabulary
@@ -42,7 +42,7 @@ def vocabulary(tokenizer_folder: Path) -> JointVocabulary:
     return JointVocabulary(load_text_tokenizer(tokenizer_folder), 20)
 
 
-def make(vocabulary: JointVocabulary, *, tied: bool = True) -> SpeechLlama:
+def make(vocabulary: JointVocabulary, *, tied: bool = True) -> SpeechLM:
     torch.manual_seed(0)
     return create_model(dataclasses.replace(SMALL, tied_embeddings=tied), vocabulary)
 

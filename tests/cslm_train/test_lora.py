@@ -13,7 +13,7 @@ from fairseq2.nn import BatchLayout
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import LoraConfig, ModelConfig
 from cslm_train.config_files import load_config
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.models.loading import load_run, read_weights
 from cslm_train.models.lora import apply_lora, merged_weights
 from cslm_train.train import run_training
@@ -33,7 +33,7 @@ def vocabulary(tokenizer_folder: Path) -> JointVocabulary:
     return JointVocabulary(load_text_tokenizer(tokenizer_folder), 20)
 
 
-def make(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlama:
+def make(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLM:
     torch.manual_seed(0)
     model = create_model(config, vocabulary).eval()
     with torch.no_grad():
@@ -43,13 +43,13 @@ def make(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlama:
     return model
 
 
-def logits(model: SpeechLlama) -> torch.Tensor:
+def logits(model: SpeechLM) -> torch.Tensor:
     seqs = torch.arange(290, 330)[None]
     with torch.inference_mode():
         return model(seqs, BatchLayout.of(seqs))
 
 
-def adapters(model: SpeechLlama) -> set[str]:
+def adapters(model: SpeechLM) -> set[str]:
     return {
         name.removeprefix("decoder.layers.0.").removesuffix(".lora_a")
         for name, _ in model.named_parameters()

@@ -12,7 +12,7 @@ import torch
 
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import LRSchedulerConfig, ModelConfig, OptimizerConfig
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.training.optim import make_lr_scheduler, make_optimizer
 from cslm_train.vocabulary import JointVocabulary
 
@@ -22,7 +22,7 @@ SMALL = ModelConfig(
 
 
 @pytest.fixture
-def model(tokenizer_folder: Path) -> SpeechLlama:
+def model(tokenizer_folder: Path) -> SpeechLM:
     torch.manual_seed(0)
     vocabulary = JointVocabulary(load_text_tokenizer(tokenizer_folder), 20)
     return create_model(dataclasses.replace(SMALL, tied_embeddings=False), vocabulary)
@@ -116,7 +116,7 @@ def test_a_schedule_goes_on_from_its_state() -> None:
     ],
 )
 def test_what_decays_is_what_was_named(
-    model: SpeechLlama, name: str, decayed: str, kept: set[str]
+    model: SpeechLM, name: str, decayed: str, kept: set[str]
 ) -> None:
     """Without a gradient's pull, a step of rate 0.5 and decay 0.5 leaves three quarters."""
     config = OptimizerConfig(name=name, lr=0.5, weight_decay=0.5, decayed=decayed)
@@ -133,7 +133,7 @@ def test_what_decays_is_what_was_named(
 
 
 @pytest.mark.parametrize("decayed", ["all", "matrices"])
-def test_decay_is_that_of_adamw(model: SpeechLlama, decayed: str) -> None:
+def test_decay_is_that_of_adamw(model: SpeechLM, decayed: str) -> None:
     """Over steps with real gradients, beside torch's own."""
     theirs = copy.deepcopy(model)
     names = dict(theirs.named_parameters())
@@ -160,7 +160,7 @@ def test_decay_is_that_of_adamw(model: SpeechLlama, decayed: str) -> None:
 
 
 def test_the_frozen_are_not_optimized_and_what_has_no_gradient_does_not_decay(
-    model: SpeechLlama,
+    model: SpeechLM,
 ) -> None:
     model.decoder.requires_grad_(False)
     optimizer = make_optimizer(model, OptimizerConfig(weight_decay=0.1))

@@ -12,7 +12,7 @@ from cslm_data.errors import UsageError
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig, ParallelConfig
 from cslm_train.config_files import load_config
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.packing.reader import PackedBatch
 from cslm_train.training.elastic import named_weights
 from cslm_train.training.loss import token_nll
@@ -26,10 +26,10 @@ SMALL = ModelConfig(
 
 
 @pytest.fixture
-def make(tokenizer_folder) -> Callable[[], SpeechLlama]:
+def make(tokenizer_folder) -> Callable[[], SpeechLM]:
     vocabulary = JointVocabulary(load_text_tokenizer(tokenizer_folder), 20)
 
-    def make() -> SpeechLlama:
+    def make() -> SpeechLM:
         torch.manual_seed(3)
         return create_model(SMALL, vocabulary)
 

@@ -19,7 +19,7 @@ from cslm_data.framing import CONTROLS
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import LoraConfig, ModelConfig
 from cslm_train.config_files import load_config
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.models.lora import apply_lora
 from cslm_train.planning.memory import (
     Arithmetic,
@@ -139,7 +139,7 @@ LENGTHS = [100, 200, 84, 128]
 TRAINED, POSITIONS = 64, sum(LENGTHS)
 
 
-def loss_of(model: SpeechLlama, vocab_size: int, *, autocast: bool) -> Tensor:
+def loss_of(model: SpeechLM, vocab_size: int, *, autocast: bool) -> Tensor:
     """The loss of a pack, computed as the trainer does."""
     inputs = torch.randint(1, vocab_size, (POSITIONS,))
     layout = BatchLayout.of(inputs, LENGTHS, packed=True)

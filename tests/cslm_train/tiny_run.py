@@ -13,7 +13,7 @@ from cslm_data.framing import frame
 from cslm_data.records import Segment
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig, TrainConfig
-from cslm_train.models.family import SpeechLlama, create_model
+from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.packing.reader import PackedBatch
 from cslm_train.run_folder import RunInfo, model_file, text_tokenizer_folder
 from cslm_train.training.loss import token_nll
@@ -103,7 +103,7 @@ def make_run(
 
 
 def teach(
-    model: SpeechLlama, vocabulary: JointVocabulary, lessons: Sequence[Sequence[Segment]]
+    model: SpeechLM, vocabulary: JointVocabulary, lessons: Sequence[Sequence[Segment]]
 ) -> None:
     """Repeat all lessons in one pack until each token of them is likely."""
     encoded = vocabulary.encode_batch([frame(segments, vocabulary.framing) for segments in lessons])
