@@ -99,6 +99,9 @@ class DataConfig:
     """Positions of a pack. At most `model.max_seq_len`."""
     window: int = 1024
     """Packs are filled from this many neighbouring samples at a time."""
+    shuffle_packs: int | None = None
+    """Packs that are shuffled among each other; None: all of an epoch; 0: none, for a mix with a
+    curriculum. With shards far away, so many that theirs fit into the cache."""
     prefetch: int = 2
     """Steps read and encoded ahead, in the background."""
     too_long: Literal["skip", "cut", "split"] = "skip"

@@ -77,6 +77,7 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
     lora, freeze = config.lora, config.freeze
     rows_train = lora.rank == 0 or lora.train_embeddings != "none"
     rules = {
+        "data.shuffle_packs: at least 0": (config.data.shuffle_packs or 0) >= 0,
         "lora.rank: at least 0": lora.rank >= 0,
         "lora.dropout: at least 0 and below 1": 0 <= lora.dropout < 1,
         "lora.targets: one or more projections": len(lora.targets) > 0,

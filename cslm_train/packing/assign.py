@@ -18,6 +18,8 @@ from cslm_data.keys import key64, mix64
 
 Integers = NDArray[np.int64]
 
+_BLOCKS = 8
+
 SKIPPED = -1
 """Pack of a sample that is longer than a pack: left out, and counted by the caller."""
 
@@ -70,10 +72,27 @@ def _number_by_first(packs_N: Integers) -> Integers:
     return numbered_N
 
 
-def epoch_order(num_packs: int, *, seed: int, epoch: int) -> Integers:
-    """The packs in the order in which an epoch reads them: a permutation, int64 (P,)."""
+def epoch_order(
+    num_packs: int, *, seed: int, epoch: int, shuffle_packs: int | None = None
+) -> Integers:
+    """The packs in the order in which an epoch reads them: a permutation, int64 (P,).
+
+    `shuffle_packs` None: any pack may follow any other; 0: as the mix has them. Else blocks of
+    neighbouring packs, an eighth of that many, follow one another in keyed order, and so many packs
+    are shuffled among each other at a time, so that a stretch of steps reads few shards.
+    """
+    if shuffle_packs == 0:
+        return np.arange(num_packs)
     keys_P = mix64(np.arange(num_packs, dtype=np.uint64), key64("epoch", str(seed), str(epoch)))
-    return np.argsort(keys_P, kind="stable")
+    if shuffle_packs is None or shuffle_packs >= num_packs:
+        return np.argsort(keys_P, kind="stable")
+    blocks_P = np.arange(num_packs) // max(1, shuffle_packs // _BLOCKS)
+    block_keys = mix64(
+        np.arange(blocks_P[-1] + 1, dtype=np.uint64), key64("blocks", str(seed), str(epoch))
+    )
+    by_block_P = np.argsort(block_keys[blocks_P], kind="stable")
+    windows_P = np.arange(num_packs) // shuffle_packs
+    return by_block_P[np.lexsort((keys_P[by_block_P], windows_P))]
 
 
 class Cursor(NamedTuple):

@@ -26,6 +26,7 @@ def write_batches(
     plan: PackPlan,
     *,
     seed: int,
+    shuffle_packs: int | None,
     num_steps: int,
     stretches: Sequence[Stretch],
 ) -> None:
@@ -35,7 +36,8 @@ def write_batches(
     for epoch in range(num_epochs):
         first = epoch * plan.num_packs
         reads_T = np.arange(first, min(first + plan.num_packs, total))
-        packs_T = epoch_order(plan.num_packs, seed=seed, epoch=epoch)[: len(reads_T)]
+        order_P = epoch_order(plan.num_packs, seed=seed, epoch=epoch, shuffle_packs=shuffle_packs)
+        packs_T = order_P[: len(reads_T)]
         places = _places(reads_T, stretches)
         sizes_T = np.diff(plan.starts_P)[packs_T]
         step, rank, micro_batch, pack_id = (

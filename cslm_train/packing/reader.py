@@ -96,6 +96,7 @@ class ShardReader(DataReader[PackedBatch]):
         *,
         groups: Sequence[str],
         seed: int | None,
+        shuffle_packs: int | None = None,
         rank: int = 0,
         num_ranks: int = 1,
         accumulation: int = 1,
@@ -107,6 +108,7 @@ class ShardReader(DataReader[PackedBatch]):
         numbers = {group: number for number, group in enumerate(groups)}
         self._group_numbers = np.array([numbers[group] for group in plan.groups], np.int64)
         self._seed = seed
+        self._shuffle_packs = shuffle_packs
         self._rank = rank
         self._num_ranks = num_ranks
         self._accumulation = accumulation
@@ -181,7 +183,9 @@ class ShardReader(DataReader[PackedBatch]):
     def _order_of(self, epoch: int) -> Integers:
         if self._seed is None:
             return np.arange(self._plan.num_packs)
-        return epoch_order(self._plan.num_packs, seed=self._seed, epoch=epoch)
+        return epoch_order(
+            self._plan.num_packs, seed=self._seed, epoch=epoch, shuffle_packs=self._shuffle_packs
+        )
 
     def _packs_of(self, cursor: Cursor) -> list[tuple[int, bool]]:
         """What a step of this rank reads, and whether only to keep step with other ranks."""

@@ -78,8 +78,8 @@ def open_store(
         )
     if total_gb > cache_gb:
         log.warning(
-            "data.cache_gb is %g, but the shards of mixes/%s have %.3g GB: packs come from all of "
-            "them in turn, so most would be fetched again and again; give it more if you can",
+            "data.cache_gb is %g, but the shards of mixes/%s have %.3g GB: unless "
+            "data.shuffle_packs keeps a stretch of steps to few, most are fetched again and again",
             cache_gb,
             mix.folder.name,
             total_gb,

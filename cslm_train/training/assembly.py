@@ -231,6 +231,7 @@ def _make_reader(
         prepared.vocabulary,
         groups=prepared.groups if text is None else text.groups,
         seed=seed,
+        shuffle_packs=prepared.info.config.data.shuffle_packs,
         rank=gangs.dp.rank,
         num_ranks=gangs.dp.size,
         accumulation=accumulation,

@@ -115,6 +115,12 @@ def prepare_run(
         )
     plan, _ = _plans(run_dir, found, vocabulary, config)
     require_packs(plan, found)
+    if _has_curriculum(found) and config.data.shuffle_packs != 0:
+        log.warning(
+            "mixes/%s has a curriculum, and its packs are shuffled: data.shuffle_packs=0 reads "
+            "them in its order",
+            found.name,
+        )
     info = _share_work(info, before, plan, step=max(checkpoint_steps(run_dir), default=None))
     folder = text_tokenizer_folder(run_dir)
     for name in ("tokenizer.json", "meta.json"):
@@ -129,6 +135,7 @@ def prepare_run(
         run_dir,
         plan,
         seed=config.trainer.seed,
+        shuffle_packs=config.data.shuffle_packs,
         num_steps=info.num_steps,
         stretches=info.stretches,
     )
@@ -201,6 +208,10 @@ def _plans(
     if valid.num_packs == 0:
         log.warning("mixes/%s: nothing to validate on, so the loss is not measured", mix.name)
     return train, valid
+
+
+def _has_curriculum(mix: MixInfo) -> bool:
+    return any(source.get("curriculum") for source in mix.recipe.get("sources", ()))
 
 
 def _store(mix: MixInfo, config: TrainConfig) -> ShardStore:

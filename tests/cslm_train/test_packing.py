@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cslm_data.keys import keyed_rng
-from cslm_train.packing import planning
+from cslm_train.packing import plan_file
 from cslm_train.packing.assign import SKIPPED, Cursor, assign_packs, epoch_order, place_in_step
 from cslm_train.packing.plan_file import _SCHEMA, _in_order_of_packs
 from cslm_train.packing.too_long import parts_of
@@ -69,7 +69,7 @@ def test_rows_are_written_pack_after_pack_however_they_come(
     )
     tables = (rows.slice(start, per_table) for start in range(0, len(packs), per_table))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "_ROWS_AT_A_TIME", 20)
+        patch.setattr(plan_file, "_ROWS_AT_A_TIME", 20)
         written = pa.concat_tables(
             [_SCHEMA.empty_table(), *_in_order_of_packs(iter(tables), packs)]
         )
@@ -120,6 +120,31 @@ def test_packs_of_realistic_lengths_are_full() -> None:
 def test_an_epoch_reads_every_pack_once(num_packs: int, seed: int, epoch: int) -> None:
     order = epoch_order(num_packs, seed=seed, epoch=epoch)
     assert sorted(order.tolist()) == list(range(num_packs))
+
+
+@given(st.integers(0, 100), st.integers(0, 5), st.integers(0, 120))
+def test_an_epoch_shuffled_in_windows_reads_every_pack_once(
+    num_packs: int, epoch: int, shuffle_packs: int
+) -> None:
+    order = epoch_order(num_packs, seed=1, epoch=epoch, shuffle_packs=shuffle_packs)
+    assert sorted(order.tolist()) == list(range(num_packs))
+
+
+def test_a_stretch_of_a_windowed_epoch_comes_from_few_blocks_and_is_shuffled() -> None:
+    """Of 10,000 packs, 80 shuffled at a time: eight blocks of ten neighbours in each stretch."""
+    order = epoch_order(10_000, seed=1, epoch=0, shuffle_packs=80)
+    stretches = order.reshape(-1, 80)
+    assert all(len(set((stretch // 10).tolist())) == 8 for stretch in stretches)
+    assert not any((np.diff(stretch) == 1).all() for stretch in stretches)
+    first_blocks = [int(stretch.min()) // 10 for stretch in stretches]
+    assert first_blocks != sorted(first_blocks)
+    again = epoch_order(10_000, seed=1, epoch=1, shuffle_packs=80)
+    assert order.tolist() != again.tolist()
+
+
+def test_a_mix_with_a_curriculum_can_be_read_as_it_is() -> None:
+    order = epoch_order(7, seed=1, epoch=3, shuffle_packs=0)
+    assert order.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:

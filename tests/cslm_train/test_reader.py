@@ -163,12 +163,15 @@ def test_a_single_pass_counts_every_target_once(mix, vocabulary, tmp_path, num_r
 def test_batches_say_what_each_step_reads(mix, vocabulary, tmp_path) -> None:
     plan = make_plan(mix, vocabulary, tmp_path)
     stretches = go_on((), step=None, num_processes=2, accumulation=1)
-    write_batches(tmp_path, plan, seed=1, num_steps=20, stretches=stretches)
+    write_batches(tmp_path, plan, seed=1, shuffle_packs=8, num_steps=20, stretches=stretches)
     rows = duckdb.sql(
         f"select step, rank, micro_batch, pack_id, list(key) "
         f"from '{tmp_path}/batches-*.parquet' group by all order by step, rank"
     ).fetchall()
-    readers = [make_reader(plan, mix, vocabulary, rank=rank, num_ranks=2) for rank in range(2)]
+    readers = [
+        make_reader(plan, mix, vocabulary, rank=rank, num_ranks=2, shuffle_packs=8)
+        for rank in range(2)
+    ]
     expected = [
         (step, rank, 0, batch.pack_id, sorted(batch.keys))
         for step in range(1, 21)
