@@ -1,7 +1,8 @@
 """The whole pipeline on the demo corpus, as a user types it: what `make demo` runs.
 
 Speech, translations, instructions and dialogues in English and Mandarin become units, two audited
-mixes, shards, a small model trained in both alignment stages, two spoken answers and an evaluation.
+mixes, shards, a small model trained in both alignment stages, two spoken answers, an evaluation and
+a folder that transformers loads.
 Everything lies in `demo/`; run again, it goes on where it stopped.
 """
 
@@ -66,6 +67,18 @@ def main() -> None:
     run("cslm-data", "build-mix", "--langs", "en,zh", "--stage", "sft")
     run("cslm-data", "measure")
     run("cslm-data", "audit", "--html", FOLDER / "audit.html", "--overwrite", "--limit", 3)
+    run(
+        "cslm-train",
+        "plan",
+        "--stage",
+        "pretrain",
+        "--gpu",
+        "laptop",
+        "--memory-gb",
+        8,
+        "--peak-tflops",
+        0.2,
+    )
     run("cslm-train", "run")
     spoken, typed = ask(QUESTIONS)
     print(f"\nA spoken question that was held out of training: {spoken['text']}")
@@ -75,6 +88,7 @@ def main() -> None:
     run("cslm-train", "generate", "chat", *asked)
     run("cslm-train", "evaluate", "--stage", "pretrain")
     run("cslm-train", "evaluate", "--stage", "sft")
+    run("cslm-train", "export", FOLDER / "model", "--stage", "sft", "--overwrite")
     summarise(time.monotonic() - start)
 
 
