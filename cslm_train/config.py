@@ -38,11 +38,13 @@ class ModelConfig:
     base: str = ""
     """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch;
     `required`: to be given with --set."""
-    new_rows: Literal["mean", "subword", "kmeans"] = "mean"
+    new_rows: Literal["mean", "subword", "kmeans"] = "kmeans"
     """How rows of controls and units begin in a base model: at the mean of its rows; at the mean
-    of the rows that spell their name; or spread around the mean as the units' centroids lie."""
-    new_rows_noise: float = 0.1
-    """How far they lie from there, over the standard deviation of the base model's rows."""
+    of the rows that spell their name; or spread around the mean as the units' centroids lie, which
+    learnt speech fastest (docs/log.md). Units without centroids begin at the mean."""
+    new_rows_noise: float | None = None
+    """How far they lie from there, over the standard deviation of the base model's rows; None: 1
+    for `kmeans`, else 0.1."""
     kind: Literal["llama", "qwen2", "qwen3"] = "llama"
     """Under whose name the model is exported."""
     model_dim: int = 256

@@ -93,7 +93,7 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
             model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
         ),
         "model.head_dim: even": model.head_width % 2 == 0,
-        "model.new_rows_noise: 0 or more": model.new_rows_noise >= 0,
+        "model.new_rows_noise: 0 or more": (model.new_rows_noise or 0) >= 0,
         "model.num_kv_heads: a divisor of model.num_heads": (
             model.num_heads % model.num_kv_heads == 0
         ),

@@ -24,6 +24,8 @@ from cslm_train.vocabulary import JointVocabulary
 
 NewRows = Literal["mean", "subword", "kmeans"]
 
+_NOISE: dict[NewRows, float] = {"mean": 0.1, "subword": 0.1, "kmeans": 1.0}
+
 _SPELLINGS = {
     "<sosp>": "start of speech",
     "<eosp>": "end of speech",
@@ -38,17 +40,17 @@ def extend_rows(
     vocabulary: JointVocabulary,
     *,
     how: NewRows,
-    noise: float,
+    noise: float | None,
     seed: int,
     centroids_KD: NDArray[np.float32] | None = None,
 ) -> dict[str, Tensor]:
     """A base model's weights, fp32, with rows for the joint vocabulary.
 
-    `noise` is over the standard deviation of the old rows. `kmeans` needs the centroids. Raises
-    ValueError without them.
+    `noise` is over the standard deviation of the old rows (None: 1 for `kmeans`, else 0.1).
+    `kmeans` without centroids is `mean`.
     """
-    if how == "kmeans" and centroids_KD is None:
-        raise ValueError("the centroids of the units are needed")
+    how = "mean" if centroids_KD is None and how == "kmeans" else how
+    noise = _NOISE[how] if noise is None else noise
     tied = weights[OUTPUT] is weights[EMBEDDING]
     extended = {name: weight.float() for name, weight in weights.items()}
     for name in (EMBEDDING,) if tied else (EMBEDDING, OUTPUT):

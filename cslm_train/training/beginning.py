@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cslm_data.errors import MissingArtefactError, TokenizerMismatchError, UsageError
 from cslm_data.shards import MixInfo
+from cslm_data.speech_tokenizer import Floats
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.tokenizers.tokenizer_folders import find_tokenizer
 from cslm_data.workspace import Workspace, atomic_path
@@ -175,14 +176,7 @@ def initial_weights(
             f"{base.folder}: not the model any more that this run was prepared with; put that "
             "back, or begin again with --overwrite"
         )
-    centroids = None
-    if model.new_rows == "kmeans":
-        centroids = find_tokenizer(workspace, info.tokenizer_id).centroids_KE
-        if len(centroids) != info.num_units:
-            raise UsageError(
-                f"model.new_rows kmeans: {info.tokenizer_id} has no centroid for each unit; set "
-                "model.new_rows=mean"
-            )
+    centroids = _centroids(workspace, info) if model.new_rows == "kmeans" else None
     log.info("reading %s", base.folder)
     return extend_rows(
         read_base_weights(base),
@@ -192,3 +186,20 @@ def initial_weights(
         seed=info.config.trainer.seed,
         centroids_KD=centroids,
     )
+
+
+def _centroids(workspace: Workspace, info: RunInfo) -> Floats | None:
+    """Of the units; None, with a warning, where there is not one for each."""
+    try:
+        centroids = find_tokenizer(workspace, info.tokenizer_id).centroids_KE
+    except MissingArtefactError:
+        centroids = None
+    if centroids is None or len(centroids) != info.num_units:
+        log.warning(
+            "model.new_rows: no centroids of %s in %s, so its units begin at the mean of the base "
+            "model's rows",
+            info.tokenizer_id,
+            workspace.tokenizers,
+        )
+        return None
+    return centroids
