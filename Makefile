@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-TEST_WORKERS ?= 2
+# One more than the two cores of a small machine: many tests wait for processes of their own.
+TEST_WORKERS ?= 3
 
 .PHONY: setup check test demo bench docs clean
 

@@ -15,6 +15,7 @@ from typing import Any
 import fsspec.implementations.local
 import pytest
 import torch
+from worlds import run_world
 
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
@@ -36,29 +37,14 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from cslm_data.workspace import Workspace
-from cslm_train.training import checkpoints, loss, stopping
+from cslm_train.training import stopping
 from cslm_train.config_files import load_config
 from cslm_train.train import run_training
 
-root, where, number, *settings = sys.argv[1:]
+root, number, *settings = sys.argv[1:]
+check = stopping.Stop.check
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-if where == "step":
-    check = stopping.Stop.check
-    stopping.Stop.check = lambda self, step: kill() if step == int(number) else check(self, step)
-elif where == "valid":
-    finish = loss.LossEvalUnit.process_metric_values
-    calls = []
-    def process(self, values):
-        calls.append(1)
-        kill() if len(calls) == int(number) else finish(self, values)
-    loss.LossEvalUnit.process_metric_values = process
-elif where == "save":
-    dump = checkpoints.TensorsOnlyDumper.dump
-    calls = []
-    def counted(self, *args):
-        calls.append(1)
-        kill() if len(calls) == int(number) else dump(self, *args)
-    checkpoints.TensorsOnlyDumper.dump = counted
+stopping.Stop.check = lambda self, step: kill() if step == int(number) else check(self, step)
 run_training(Workspace(Path(root)), stage="pretrain", config=load_config("smoke", settings))
 """
 
@@ -129,23 +115,23 @@ def test_a_crash_at_any_step_changes_nothing(
     assert_same(workspace.runs / "pretrain", workspace.runs / "reference")
 
 
-@pytest.mark.slow
-def test_killing_a_run_again_and_again_changes_nothing(workspace, build_mix, config) -> None:
+def test_killing_a_run_again_and_again_changes_nothing(workspace, build_mix) -> None:
     build_mix()
-    train(workspace, config, "reference")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    (ended,) = run_world(1, workspace.root, SETTINGS, run="reference")
+    assert ended.code == 0, ended.said
     # In the validation of step 4; at step 7; while saving step 12, in its sixth file since step 4;
     # in the validation of step 12, when all else is done.
-    for where, number in [("valid", 2), ("step", 7), ("save", 6), ("valid", 1)]:
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, str(workspace.root), where, str(number), *SETTINGS],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert child.returncode == -signal.SIGKILL, child.stderr
-    assert train(workspace, config).finished
+    deaths: list[dict[str, Any]] = [
+        {"kill_in": ("valid", 2)},
+        {"kill": (0, 7)},
+        {"kill_in": ("save", 6)},
+        {"kill_in": ("valid", 1)},
+    ]
+    for death in deaths:
+        (ended,) = run_world(1, workspace.root, SETTINGS, **death)
+        assert ended.code == -signal.SIGKILL, ended.said
+    (ended,) = run_world(1, workspace.root, SETTINGS)
+    assert ended.code == 0, ended.said
     assert_same(workspace.runs / "pretrain", workspace.runs / "reference")
 
 
@@ -243,7 +229,7 @@ def test_torchrun_ends_when_a_process_is_killed_and_goes_on_through_both_stages(
             check=False,
         )
 
-    child = torchrun(str(script), str(workspace.root), "step", "7", *packs)
+    child = torchrun(str(script), str(workspace.root), "7", *packs)
     assert child.returncode != 0, child.stderr
     assert checkpoint_steps(workspace.runs / "pretrain") == [4]
     settings = [part for setting in packs for part in ("--set", setting)]

@@ -7,6 +7,7 @@ environment variables that torchrun sets.
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import json
 import multiprocessing
 import os
@@ -42,11 +43,12 @@ def run_world(
     run: str = "pretrain",
     stop_at: int | None = None,
     kill: tuple[int, int] | None = None,
+    kill_in: tuple[str, int] | None = None,
 ) -> list[Ended]:
     """Start `size` processes on a run of stage pretrain; wait until they have ended.
 
     `stop_at`: after that step a signal asks rank 0 to stop. `kill`: a rank, and the step that
-    kills it.
+    kills it. `kill_in`: `valid` or `save`, and which validation or file of a checkpoint kills all.
     """
     _CONTEXT.set_forkserver_preload(["cslm_train.train"])
     with socket.socket() as probe:
@@ -64,7 +66,7 @@ def run_world(
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": "1",
         }
-        work = (environment, root, list(settings), run, start, stop_at, kill)
+        work = (environment, root, list(settings), run, start, stop_at, kill, kill_in)
         ranks.append(_CONTEXT.Process(target=_rank, args=work))
     for process in ranks:
         process.start()
@@ -99,6 +101,7 @@ def _rank(
     start: int,
     stop_at: int | None,
     kill: tuple[int, int] | None,
+    kill_in: tuple[str, int] | None,
 ) -> None:
     os.environ.update(environment)
     rank = int(environment["RANK"])
@@ -107,7 +110,28 @@ def _rank(
     sys.stderr = stderr
     faulthandler.enable(stderr)
     warnings.simplefilter("ignore")
+    if kill_in is not None:
+        _die_in(*kill_in)
     os._exit(_train(rank, root, settings, run, start, stop_at, kill))
+
+
+def _die_in(where: str, number: int) -> None:
+    """Kill this process in the validation, or the file of a checkpoint, of that number."""
+    from cslm_train.training import checkpoints, loss
+
+    owner: Any
+    owner, name = {
+        "valid": (loss.LossEvalUnit, "process_metric_values"),
+        "save": (checkpoints.TensorsOnlyDumper, "dump"),
+    }[where]
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    def counted(*arguments: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments)
+
+    setattr(owner, name, counted)
 
 
 def _train(
