@@ -11,19 +11,46 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3's stretching of the slow rotary frequencies.
+
+    Source: transformers 4.57, `_compute_llama3_parameters`; arXiv 2407.21783.
+    """
+
+    factor: float
+    """How much longer the context is than the one first trained on."""
+    low_freq_factor: float
+    high_freq_factor: float
+    original_length: int
+    """The context first trained on, in tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The LLaMA architecture to train from scratch. The vocabulary's size comes from the mix."""
+    """The architecture. The vocabulary's size comes from the mix.
+
+    With `base`, its config.json fills in everything but `max_seq_len`, `dropout` and the new rows.
+    """
 
     base: str = ""
-    """Weights to start from, `hf:DIRECTORY`; empty: from scratch. Not supported yet."""
+    """Folder of the Hugging Face model to start from (also `hf:FOLDER`); empty: from scratch."""
+    new_rows: Literal["mean", "subword", "kmeans"] = "mean"
+    """How rows of controls and units begin in a base model: at the mean of its rows; at the mean
+    of the rows that spell their name; or spread around the mean as the units' centroids lie."""
+    new_rows_noise: float = 0.1
+    """How far they lie from there, over the standard deviation of the base model's rows."""
+    kind: Literal["llama", "qwen2", "qwen3"] = "llama"
+    """Under whose name the model is exported."""
     model_dim: int = 256
     """Width of the residual stream."""
     num_layers: int = 4
     """Decoder layers."""
     num_heads: int = 4
-    """Query heads; divides `model_dim`."""
+    """Query heads; divides `model_dim` unless `head_dim` is given."""
     num_kv_heads: int = 2
     """Key and value heads; divides `num_heads`."""
+    head_dim: int | None = None
+    """Width of a head; None: `model_dim` over `num_heads`."""
     ffn_inner_dim: int = 704
     """Inner width of the gated feed-forward network."""
     max_seq_len: int = 2048
@@ -32,16 +59,30 @@ class ModelConfig:
     """Probability of dropping an output of a sub-layer."""
     tied_embeddings: bool = True
     """One matrix for the embedding and the output projection."""
+    qkv_bias: bool = False
+    """Biases on the projections to queries, keys and values (Qwen 2)."""
+    qk_norm: bool = False
+    """RMSNorm over each head's queries and keys (Qwen 3)."""
     rope_theta: float = 10_000.0
     """Base of the rotary frequencies."""
+    rope_scaling: RopeScaling | None = None
+    """None: the frequencies as they are."""
     rms_norm_eps: float = 1e-5
     """Added to the variance in RMSNorm."""
 
+    @property
+    def head_width(self) -> int:
+        """Width of a head."""
+        return self.head_dim or self.model_dim // self.num_heads
+
     def num_parameters(self, vocab_size: int) -> int:
         """Weights of the model with a vocabulary of that size."""
-        width, inner = self.model_dim, self.ffn_inner_dim
-        keys_and_values = 2 * width * (width // self.num_heads) * self.num_kv_heads
-        layer = 2 * width * width + keys_and_values + 3 * width * inner + 2 * width
+        width, inner, head = self.model_dim, self.ffn_inner_dim, self.head_width
+        projected = (self.num_heads + 2 * self.num_kv_heads) * head
+        attention = width * projected + width * self.num_heads * head
+        attention += projected if self.qkv_bias else 0
+        attention += 2 * head if self.qk_norm else 0
+        layer = attention + 3 * width * inner + 2 * width
         embeddings = vocab_size * width * (1 if self.tied_embeddings else 2)
         return embeddings + self.num_layers * layer + width
 

@@ -67,11 +67,6 @@ def from_dict(tree: Any, where: str) -> TrainConfig:
 def check_config(config: TrainConfig, where: str = "configuration") -> None:
     """Raise UsageError for a field that cannot be, alone or beside another."""
     model, trainer, schedule = config.model, config.trainer, config.lr_scheduler
-    if model.base:
-        raise UsageError(
-            f"{where}: model.base: {model.base}: starting from a Hugging Face model is not "
-            "supported yet; leave model.base empty to train from scratch"
-        )
     for name in _POSITIVE:
         value = _get(config, name)
         if value is not None and value <= 0:
@@ -80,9 +75,11 @@ def check_config(config: TrainConfig, where: str = "configuration") -> None:
     checkpoint = config.checkpoint.every_n_steps
     best = config.checkpoint.keep_best > 0
     rules = {
-        "model.model_dim: an even multiple of model.num_heads": (
-            model.model_dim % (2 * model.num_heads) == 0
+        "model.model_dim: an even multiple of model.num_heads, where model.head_dim is not given": (
+            model.head_dim is not None or model.model_dim % (2 * model.num_heads) == 0
         ),
+        "model.head_dim: even": model.head_width % 2 == 0,
+        "model.new_rows_noise: 0 or more": model.new_rows_noise >= 0,
         "model.num_kv_heads: a divisor of model.num_heads": (
             model.num_heads % model.num_kv_heads == 0
         ),
@@ -117,6 +114,7 @@ _POSITIVE = (
     "model.num_layers",
     "model.num_heads",
     "model.num_kv_heads",
+    "model.head_dim",
     "model.ffn_inner_dim",
     "model.max_seq_len",
     "data.pack_length",

@@ -2,6 +2,7 @@
 
 run.json                        identity, written before the first step
 text_tokenizer/                 copy, so that the run needs nothing else to answer
+base_model/                     config, template and their like of the model it began with
 packs-<split>.parquet           the plan: which samples make which pack
 batches-<epoch>.parquet         which step and rank reads which pack
 checkpoints/step_<n>/           fairseq2's
@@ -56,11 +57,15 @@ class RunInfo:
     num_steps: int
     init_from: InitialRun | None
     config: TrainConfig
+    base_id: str | None = None
+    """Identity of the Hugging Face model that it, or the run it began with, began with."""
 
     @property
     def run_id(self) -> str:
-        """Content hash of everything but the folder's name."""
-        return content_id({**self.as_dict(), "run": ""})
+        """Content hash of everything but where things lie."""
+        values = {**self.as_dict(), "run": ""}
+        values["config"]["model"]["base"] = ""
+        return content_id(values)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-like copy."""
@@ -95,7 +100,7 @@ class RunInfo:
         return [
             f"{name}: {mine.get(name)} here, {theirs.get(name)} asked for"
             for name in dict.fromkeys((*mine, *theirs))
-            if mine.get(name) != theirs.get(name)
+            if mine.get(name) != theirs.get(name) and name != "config.model.base"  # a place
         ]
 
 
@@ -110,6 +115,11 @@ def _flatten(tree: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]
 def text_tokenizer_folder(run_dir: Path) -> Path:
     """The run's copy of its text tokenizer."""
     return run_dir / "text_tokenizer"
+
+
+def base_model_folder(run_dir: Path) -> Path:
+    """The run's copy of the small files of its base model."""
+    return run_dir / "base_model"
 
 
 def model_file(run_dir: Path, step: int) -> Path:

@@ -51,10 +51,10 @@ from torch.nn import Module
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.models.family import create_model, start_fairseq2
-from cslm_train.models.loading import read_weights
 from cslm_train.packing.plan import PackPlan
 from cslm_train.packing.reader import ShardReader
 from cslm_train.run_folder import checkpoint_steps
+from cslm_train.training.beginning import initial_weights
 from cslm_train.training.checkpoints import CommitLater, TensorsOnlyDumper, TensorsOnlyLoader
 from cslm_train.training.loss import NLL, LossEvalUnit, LossTrainUnit
 from cslm_train.training.metrics import TrainSummary, cut_metrics, read_summary
@@ -150,7 +150,7 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         log.info("%s: going on after step %s of %s", prepared.run_dir, resume_step, info.num_steps)
     stop = Stop(info.num_steps, gang)
     with contextlib.ExitStack() as stack:
-        trainer = _make_trainer(prepared, gangs, stop, stack)
+        trainer = _make_trainer(prepared, gangs, stop, stack, fresh=resume_step is None)
         stop.request = trainer.request_stop
         stack.callback(trainer.close)
         stack.enter_context(stop_on_signals(stop))
@@ -168,12 +168,15 @@ def _train(prepared: Prepared, gang: Gang, *, resume_step: int | None) -> None:
         )
 
 
-def _make_model(prepared: Prepared, gangs: Gangs) -> Module:
+def _make_model(prepared: Prepared, gangs: Gangs, *, fresh: bool) -> Module:
     info = prepared.info
     model = create_model(info.config.model, prepared.vocabulary, gangs=gangs)
-    if prepared.base is not None:
-        assert info.init_from is not None
-        model.load_state_dict(read_weights(prepared.base, info.init_from.step))
+    if fresh and gangs.root.rank == 0:  # the others get rank 0's
+        weights = initial_weights(
+            info, prepared.vocabulary, run=prepared.init_from, workspace=prepared.workspace
+        )
+        if weights is not None:
+            model.load_state_dict(weights)
     if gangs.root.size > 1:
         return to_ddp(model, gangs)
     to_device(model, gangs.device)
@@ -181,12 +184,12 @@ def _make_model(prepared: Prepared, gangs: Gangs) -> Module:
 
 
 def _make_trainer(
-    prepared: Prepared, gangs: Gangs, stop: Stop, stack: contextlib.ExitStack
+    prepared: Prepared, gangs: Gangs, stop: Stop, stack: contextlib.ExitStack, *, fresh: bool
 ) -> Trainer:
     info, config, run_dir = prepared.info, prepared.info.config, prepared.run_dir
     resolver = start_fairseq2()
     RngBag.from_device_defaults(CPU, gangs.device).manual_seed(config.trainer.seed)
-    model = _make_model(prepared, gangs)
+    model = _make_model(prepared, gangs, fresh=fresh)
     optimizer = make_optimizer(model, config.optimizer)
     scheduler = make_lr_scheduler(
         optimizer, config.lr_scheduler, lr=config.optimizer.lr, num_steps=info.num_steps

@@ -1,8 +1,9 @@
-"""JointVocabulary + architecture → fairseq2 model; run folder → model for inference.
+"""JointVocabulary + architecture → fairseq2 model, with fresh weights.
 
-The family `cslm_llama` is fairseq2's LLaMA with the RMSNorm epsilon as a field, per-document
-attention, and an output projection that can be asked for some positions only: the loss needs
-those of trained tokens, generation that of the last.
+The family `cslm_lm` is fairseq2's LLaMA with what Qwen has beside it (biases, norms of queries and
+keys, a head width of its own), the RMSNorm epsilon as a field, per-document attention, and an
+output projection that can be asked for some positions only: the loss needs those of trained
+tokens, generation that of the last.
 """
 
 # S positions, M model dimension, V vocabulary, K positions asked for
@@ -23,32 +24,54 @@ from fairseq2 import init_fairseq2
 from fairseq2.composition import register_model_family
 from fairseq2.gang import Gangs, create_fake_gangs
 from fairseq2.models import ModelHubAccessor
-from fairseq2.models.llama import LLaMAConfig, LLaMAFactory, convert_llama_state_dict
-from fairseq2.models.transformer import set_default_sdpa_factory
+from fairseq2.models.llama import LLaMAConfig, LLaMAFactory, LLaMARoPEScaleConfig
+from fairseq2.models.llama.factory import init_llama_rope_freqs
+from fairseq2.models.transformer import (
+    CausalAttentionBias,
+    MultiheadAttention,
+    StandardMultiheadAttention,
+    create_default_sdpa,
+    set_default_sdpa_factory,
+)
 from fairseq2.models.transformer_lm import (
     TransformerLM,
     apply_ac_to_transformer_lm,
     apply_fsdp_to_transformer_lm,
     compile_transformer_lm,
 )
-from fairseq2.nn import BatchLayout, IncrementalStateBag, LayerNorm, RMSNorm
+from fairseq2.nn import (
+    BatchLayout,
+    IncrementalStateBag,
+    LayerNorm,
+    Linear,
+    PositionEncoder,
+    RMSNorm,
+    RotaryEncoder,
+)
 from fairseq2.runtime.dependency import DependencyContainer, DependencyResolver
 from torch import Tensor
+from torch.nn.init import trunc_normal_, zeros_
 
 from cslm_data.framing import PAD
-from cslm_train.config import ModelConfig
+from cslm_train.config import ModelConfig, RopeScaling
 from cslm_train.models.attention import DocumentSDPA
 from cslm_train.vocabulary import JointVocabulary
 
-FAMILY = "cslm_llama"
+FAMILY = "cslm_lm"
 
 
 @dataclass(kw_only=True)
 class SpeechLlamaConfig(LLaMAConfig):
-    """fairseq2's LLaMA configuration, with what it hard-codes."""
+    """fairseq2's LLaMA configuration, with what it hard-codes and what Qwen has beside it."""
 
     rms_norm_eps: float = 1e-5
     """Added to the variance in RMSNorm."""
+    head_dim: int = 64
+    """Width of a head."""
+    qkv_bias: bool = False
+    """Biases on the projections to queries, keys and values."""
+    qk_norm: bool = False
+    """RMSNorm over each head's queries and keys."""
 
 
 class SpeechLlama(TransformerLM):  # type: ignore[misc] # final for typing only; forward is widened
@@ -89,6 +112,50 @@ class _Factory(LLaMAFactory):
             config.max_seq_len,
         )
 
+    def create_position_encoder(self) -> PositionEncoder:
+        config = self._config
+
+        def scaled(encoder: RotaryEncoder) -> Tensor:
+            return init_llama_rope_freqs(encoder, config.rope_scale)
+
+        return RotaryEncoder(
+            config.head_dim,
+            config.max_seq_len,
+            theta=config.rope_theta,
+            freqs_init_fn=scaled if config.use_scaled_rope else None,
+        )
+
+    def create_self_attention(
+        self, layer_idx: int, pos_encoder: PositionEncoder
+    ) -> MultiheadAttention:
+        config = self._config
+        scale = self.get_std_scale_factor(layer_idx)
+
+        def begin(proj: Linear) -> None:
+            std = proj.weight.shape[1] ** -0.5 / scale
+            trunc_normal_(proj.weight, std=std, a=-3 * std, b=3 * std)
+            if proj.bias is not None:
+                zeros_(proj.bias)
+
+        def head_norm() -> LayerNorm | None:
+            norm = RMSNorm(config.head_dim, bias=False, eps=config.rms_norm_eps)
+            return norm if config.qk_norm else None
+
+        return StandardMultiheadAttention(
+            config.model_dim,
+            config.num_attn_heads,
+            create_default_sdpa(CausalAttentionBias()),
+            head_dim=config.head_dim,
+            num_key_value_heads=config.num_key_value_heads,
+            bias=config.qkv_bias,
+            output_proj_bias=False,
+            q_norm=head_norm(),
+            k_norm=head_norm(),
+            pos_encoder=pos_encoder,
+            qkv_proj_init_fn=begin,
+            output_proj_init_fn=begin,
+        )
+
     def create_layer_norm(self) -> LayerNorm:
         config = self._config
         return RMSNorm(config.model_dim, bias=False, eps=config.rms_norm_eps)
@@ -98,10 +165,6 @@ def _create(config: SpeechLlamaConfig) -> SpeechLlama:
     return _Factory(config).create_model()
 
 
-def _convert(state_dict: dict[str, object], config: SpeechLlamaConfig) -> dict[str, object]:
-    return convert_llama_state_dict(state_dict, config)
-
-
 def _register(container: DependencyContainer) -> None:
     register_model_family(
         container,
@@ -109,7 +172,6 @@ def _register(container: DependencyContainer) -> None:
         SpeechLlama,
         SpeechLlamaConfig,
         factory=_create,
-        state_dict_converter=_convert,
         compiler=compile_transformer_lm,
         fsdp_applier=apply_fsdp_to_transformer_lm,
         layerwise_ac_applier=apply_ac_to_transformer_lm,
@@ -139,6 +201,7 @@ def _forget_fairseq2() -> None:
 
 def architecture(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlamaConfig:
     """fairseq2's configuration of the architecture."""
+    scaling = config.rope_scaling
     return SpeechLlamaConfig(
         model_dim=config.model_dim,
         max_seq_len=config.max_seq_len,
@@ -152,9 +215,22 @@ def architecture(config: ModelConfig, vocabulary: JointVocabulary) -> SpeechLlam
         ffn_inner_dim_scale=1.0,
         ffn_inner_dim_multiple_of=1,
         rope_theta=config.rope_theta,
+        use_scaled_rope=scaling is not None,
+        rope_scale=_rope_scale(scaling) if scaling is not None else LLaMARoPEScaleConfig(),
+        head_dim=config.head_width,
+        qkv_bias=config.qkv_bias,
+        qk_norm=config.qk_norm,
         dropout_p=config.dropout,
         shard_embed_dim=False,
         rms_norm_eps=config.rms_norm_eps,
+    )
+
+
+def _rope_scale(scaling: RopeScaling) -> LLaMARoPEScaleConfig:
+    return LLaMARoPEScaleConfig(
+        factor=scaling.factor,
+        frequency_factors=(scaling.low_freq_factor, scaling.high_freq_factor),
+        original_context_length=scaling.original_length,
     )
 
 

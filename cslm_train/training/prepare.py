@@ -12,24 +12,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cslm_data.errors import (
-    AlreadyExistsError,
-    MissingArtefactError,
-    TokenizerMismatchError,
-    UsageError,
-)
+from cslm_data.errors import AlreadyExistsError, MissingArtefactError, UsageError
 from cslm_data.shards import MixInfo
 from cslm_data.text_tokenizer import load_text_tokenizer, save_framing
 from cslm_data.workspace import Workspace, atomic_path, remove_leftovers
-from cslm_train.config import ModelConfig, TrainConfig
+from cslm_train.config import TrainConfig
 from cslm_train.packing.batches import write_batches
 from cslm_train.packing.plan import PackPlan, load_or_make_plan, require_packs
-from cslm_train.run_folder import (
-    InitialRun,
-    RunInfo,
-    checkpoint_steps,
-    text_tokenizer_folder,
-)
+from cslm_train.run_folder import RunInfo, base_model_folder, text_tokenizer_folder
+from cslm_train.training.beginning import copy_small_files, find_beginning, find_initial_run
 from cslm_train.vocabulary import JointVocabulary
 
 log = logging.getLogger(__name__)
@@ -45,8 +36,9 @@ class Prepared:
     shards_dir: Path
     train: PackPlan
     valid: PackPlan
-    base: Path | None
+    init_from: Path | None
     """Run whose weights this one begins with."""
+    workspace: Workspace
 
     @property
     def groups(self) -> list[str]:
@@ -79,9 +71,10 @@ def prepare_run(
         exists = False
     remove_leftovers(run_dir)
     vocabulary = _vocabulary(found)
-    base = find_base(workspace, stage, init_from)
     before = RunInfo.load(run_dir) if exists else None
-    initial, architecture = _initial(base, found, vocabulary, config, before)
+    beginning = find_beginning(
+        find_initial_run(workspace, stage, init_from), found, vocabulary, config, before
+    )
     info = RunInfo(
         run=run_dir.name,
         stage=stage,
@@ -98,8 +91,9 @@ def prepare_run(
         template_version=vocabulary.framing.template_version,
         num_processes=num_processes,
         num_steps=before.num_steps if before else 0,
-        init_from=initial,
-        config=dataclasses.replace(config, model=architecture),
+        init_from=beginning.run,
+        config=dataclasses.replace(config, model=beginning.architecture),
+        base_id=beginning.base_id,
     )
     if before is not None and (differences := before.differences(info)):
         raise AlreadyExistsError(
@@ -116,6 +110,8 @@ def prepare_run(
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(source, temporary)
     save_framing(vocabulary.framing, folder)
+    if beginning.small_files is not None:
+        copy_small_files(beginning.small_files, base_model_folder(run_dir))
     write_batches(
         run_dir,
         plan,
@@ -143,7 +139,8 @@ def read_prepared(workspace: Workspace, run_dir: Path, init_from: Path | None) -
         shards_dir=mix.folder / "shards",
         train=train,
         valid=valid,
-        base=find_base(workspace, info.stage, init_from),
+        init_from=find_initial_run(workspace, info.stage, init_from),
+        workspace=workspace,
     )
 
 
@@ -170,57 +167,6 @@ def _vocabulary(mix: MixInfo) -> JointVocabulary:
         template_version=tokenizer.framing.template_version,
     )
     return JointVocabulary(tokenizer, mix.num_units)
-
-
-def find_base(workspace: Workspace, stage: str, init_from: Path | None) -> Path | None:
-    """The run to begin with; None: fresh weights."""
-    if init_from is not None:
-        return init_from.absolute()
-    return workspace.runs / "pretrain" if stage == "sft" else None
-
-
-def _initial(
-    base: Path | None,
-    mix: MixInfo,
-    vocabulary: JointVocabulary,
-    config: TrainConfig,
-    before: RunInfo | None,
-) -> tuple[InitialRun | None, ModelConfig]:
-    """Where the weights come from, and the architecture that they have."""
-    if base is None:
-        return None, config.model
-    if not (base / "run.json").exists():
-        if before is not None and before.init_from is not None:  # begun long ago: no need of it
-            return before.init_from, before.config.model
-        raise MissingArtefactError(
-            f"{base}: no training run to begin with; run: cslm-train run --stage pretrain, or "
-            "name another run with --init-from"
-        )
-    begun = RunInfo.load(base)
-    steps = checkpoint_steps(base)
-    if not steps:
-        raise MissingArtefactError(
-            f"{base}: no checkpoint yet; run: cslm-train run --stage {begun.stage}"
-        )
-    if steps[-1] < begun.num_steps:
-        log.warning("%s stopped after step %s of %s", base, steps[-1], begun.num_steps)
-    mix.require(
-        tokenizer_id=begun.tokenizer_id,
-        text_tokenizer_id=begun.text_tokenizer_id,
-        template_version=begun.template_version,
-    )
-    if begun.vocabulary_id != vocabulary.identity:
-        raise TokenizerMismatchError(
-            f"mixes/{mix.folder.name}: a vocabulary of {vocabulary.size} ids, but {base} was "
-            f"trained with another of {begun.vocab_size}; train it again: cslm-train run --stage "
-            f"{begun.stage} --overwrite"
-        )
-    architecture = dataclasses.replace(
-        begun.config.model, max_seq_len=config.model.max_seq_len, dropout=config.model.dropout
-    )
-    if architecture != config.model:
-        log.info("the architecture is that of %s", base)
-    return InitialRun(run=base.name, run_id=begun.run_id, step=steps[-1]), architecture
 
 
 def _plans(

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from fairseq2.models.transformer.sdpa import flash2
 from fairseq2.nn import BatchLayout, IncrementalStateBag
 
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_train.config import ModelConfig
+from cslm_train.models import attention
 from cslm_train.models.family import SpeechLlama, create_model
 from cslm_train.vocabulary import JointVocabulary
 
@@ -105,3 +107,64 @@ def test_generation_with_a_cache_gives_the_logits_of_one_pass(
             rows.append(model(seqs, BatchLayout.of(seqs), state_bag=state)[0])
             state.increment_step_nr(len(chunk))
     torch.testing.assert_close(torch.cat(rows), expected, atol=5e-6, rtol=0)
+
+
+def varlen_reference(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    starts_q: torch.Tensor,
+    starts_k: torch.Tensor,
+    longest_q: int,
+    longest_k: int,
+    dropout_p: float,
+    *,
+    causal: bool,
+    window_size: tuple[int, int],
+) -> torch.Tensor:
+    """What flash_attn_varlen_func promises, written with plain matrix products."""
+    assert causal
+    assert window_size == (-1, -1)
+    assert dropout_p == 0
+    assert torch.equal(starts_q, starts_k)
+    assert longest_q == longest_k == int(starts_q.diff().max())
+    parts = []
+    for start, end in zip(starts_q[:-1].tolist(), starts_q[1:].tolist(), strict=True):
+        scores = torch.einsum("shd,thd->hst", q[start:end], k[start:end]) / q.size(-1) ** 0.5
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+        parts.append(torch.einsum("hst,thd->shd", weights, v[start:end]))
+    return torch.cat(parts)
+
+
+def test_the_variable_length_kernel_is_asked_for_what_the_documents_need(
+    vocabulary: JointVocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels run on GPUs alone; this checks all that leads to them."""
+    monkeypatch.setattr(flash2, "_has_flash_attn_2", True)
+    monkeypatch.setattr(flash2, "flash_attn_varlen_func", varlen_reference, raising=False)
+    monkeypatch.setattr(attention, "flash_kernels", lambda: flash2.Flash2SDPA)
+    torch.manual_seed(0)
+    model = create_model(SMALL, vocabulary).eval()
+    seqs_S = torch.cat(documents(vocabulary))
+    layout = BatchLayout.of(seqs_S, LENGTHS, packed=True)
+    with torch.inference_mode():
+        per_document = model(seqs_S, layout)
+        monkeypatch.setattr(attention, "_is_half_on_cuda", lambda q: True)
+        flashed = model(seqs_S, layout)
+    torch.testing.assert_close(flashed, per_document, atol=5e-6, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_flash_attention_equals_documents_alone_on_a_gpu(vocabulary: JointVocabulary) -> None:
+    if attention.flash_kernels() is None:
+        pytest.skip("flash-attn is not installed")
+    torch.manual_seed(0)
+    model = create_model(SMALL, vocabulary).eval().cuda()
+    parts = [part.cuda() for part in documents(vocabulary)]
+    seqs_S = torch.cat(parts)
+    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+        packed = model(seqs_S, BatchLayout.of(seqs_S, LENGTHS, packed=True)).float()
+        separate = torch.cat([alone(model, part) for part in parts]).float()
+    torch.testing.assert_close(packed, separate, atol=5e-2, rtol=0)

@@ -75,7 +75,6 @@ def test_set_overrides_the_file_in_order(tmp_path: Path) -> None:
         ("data:\n  pack_length: 4096\n", "data.pack_length is 4096, but must be at most model"),
         ("model:\n  model_dim: 250\n", "model.model_dim is 250, but must be an even multiple"),
         ("checkpoint:\n  every_n_steps: 70\n", "a multiple of validation.every_n_steps, or"),
-        ("model:\n  base: hf:llama\n", "model.base: hf:llama: .* not supported yet"),
         ("trainer:\n  num_epochs: null\n", "trainer.num_epochs is None, but must be given"),
     ],
 )
