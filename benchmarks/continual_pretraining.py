@@ -84,6 +84,14 @@ MEASURES = {
     "st-sentences": [{**_SPEECH_TRANSLATION, "where": _OTHER}],
 }
 """Mixes that are never trained on: their test split is answered."""
+ANSWERED = (
+    ("with-mt", ("asr", "mt"), 100),
+    ("with-mt", ("tts", "instruct"), 0),
+    ("digits", (), 200),
+    ("st-digits", (), 200),
+    ("st-sentences", (), 200),
+)
+"""Mix, tasks (none: all) and how many of each group are answered; of the others, the loss."""
 
 
 def command(program: str, *words: object) -> None:
@@ -174,9 +182,10 @@ def measure(folder: Path, arm: str, seed: int) -> dict[str, Any]:
     workspace = Workspace(folder / "workspace")
     run = load_run(where)
     groups = {}
-    answered = {"with-mt": 100, "digits": 200, "st-digits": 200, "st-sentences": 200}
-    for mix, most in answered.items():
-        result = evaluate(workspace, run, where, mix=mix, split="test", max_samples=most)
+    for mix, tasks, most in ANSWERED:
+        result = evaluate(
+            workspace, run, where, mix=mix, split="test", tasks=tasks, max_samples=most
+        )
         for group in result.groups:
             groups[f"{mix}: {group.task}/{group.languages}"] = {
                 "loss": group.loss,
