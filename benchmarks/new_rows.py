@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from continual_pretraining import (
@@ -26,12 +27,14 @@ from continual_pretraining import (
     make_catalog,
     print_table,
 )
-from real_pack import read_rows
 
 from cslm_data.workspace import Workspace, write_json
 
+if TYPE_CHECKING:
+    from cslm_train.models.loading import LoadedRun
+
 STEPS = (0, 10, 50, 200)
-CHOICES = "mean:0,mean:0.1,mean:1,subword:0.1,kmeans:0.1,kmeans:1"
+CHOICES = "mean:0.1,kmeans:0.1,subword:0.1,kmeans:1,mean:1,mean:0"
 MIX = "new-rows"
 NUM_SENTENCES = 300
 SETTINGS = (
@@ -40,7 +43,7 @@ SETTINGS = (
     "optimizer.lr=0.001",
     f"trainer.num_steps={STEPS[-1]}",
     "trainer.precision=bf16",
-    "validation.every_n_steps=10",
+    f"validation.every_n_steps={STEPS[-1]}",
     "checkpoint.every_n_steps=10",
     f"checkpoint.keep_last={STEPS[-1]}",
     "checkpoint.keep_best=0",
@@ -67,7 +70,10 @@ def make_mix(folder: Path) -> None:
 
 def losses_of(folder: Path, how: str, noise: str, seed: int) -> dict[int, dict[str, float]]:
     """Losses by step, of one choice; kept beside its run."""
+    from likeness import text_loss
+
     from cslm_train.config_files import load_config
+    from cslm_train.evaluate import evaluate
     from cslm_train.train import run_training
 
     where = folder / "workspace" / "runs" / f"{MIX}-{how}-{noise}-{seed}"
@@ -80,29 +86,18 @@ def losses_of(folder: Path, how: str, noise: str, seed: int) -> dict[int, dict[s
     config = load_config("smoke", settings, stage="pretrain")
     workspace = Workspace(folder / "workspace")
     run_training(workspace, stage="pretrain", config=config, mix=MIX, output_dir=where)
-    rows = {row["Step"]: row for row in read_rows(where / "metrics" / "valid.jsonl")}
     sentences = held_out_text(folder)["sentences"][:NUM_SENTENCES]
     found = {}
-    for step, text in _text_losses(workspace, where, sentences):
-        found[step] = dict(_by_task(rows[step])) | {"plain text": text}
+    for run in _at_steps(workspace, where):
+        valid = evaluate(workspace, run, where, split="valid", max_samples=0)
+        found[run.step] = valid.task_losses | {"plain text": text_loss(run, sentences)}
     write_json(kept, found)
     return found
 
 
-def _by_task(row: dict[str, float]) -> Iterator[tuple[str, float]]:
-    """Mean over the languages of each task, and over all tokens."""
-    yield "all", row["nll"]
-    for task in ("asr", "tts", "mt", "instruct"):
-        values = [value for name, value in row.items() if name.startswith(f"nll/{task}/")]
-        yield task, sum(values) / len(values)
-
-
-def _text_losses(
-    workspace: Workspace, where: Path, sentences: list[list[int]]
-) -> Iterator[tuple[int, float]]:
-    """Step and loss on plain sentences, of the weights before the first step and of checkpoints."""
+def _at_steps(workspace: Workspace, where: Path) -> Iterator[LoadedRun]:
+    """The run before its first step, and at its checkpoints."""
     import torch
-    from likeness import text_loss
 
     from cslm_train.models.family import create_model
     from cslm_train.models.loading import LoadedRun, load_run, load_vocabulary
@@ -115,12 +110,11 @@ def _text_losses(
     model = create_model(info.config.model, vocabulary)
     assert weights is not None
     model.load_state_dict(weights)
-    begun = LoadedRun(
+    yield LoadedRun(
         model=model.eval(), vocabulary=vocabulary, info=info, step=0, device=torch.device("cpu")
     )
-    for step in STEPS:
-        run = begun if step == 0 else load_run(where, step=step)
-        yield step, text_loss(run, sentences)
+    for step in STEPS[1:]:
+        yield load_run(where, step=step)
 
 
 def main() -> None:
