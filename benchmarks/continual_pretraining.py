@@ -34,6 +34,7 @@ from real_pack import (
     documents,
     read_rows,
     repeated_takes,
+    test_pairs,
     write_manifests,
 )
 
@@ -174,9 +175,27 @@ def measure(folder: Path, arm: str, seed: int) -> dict[str, Any]:
     """All figures of a run, kept beside it."""
     where = run_dir(folder, arm, seed)
     kept = where / "measures.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        return found
+    if not kept.exists():
+        write_json(kept, _measured(folder, where))
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    found["groups"]["st-digits: st/en-zh"] |= translated_digits(where)
+    return found
+
+
+def translated_digits(where: Path) -> dict[str, float]:
+    """How often a spoken digit became the right Mandarin word, and how often the English one."""
+    rows = read_rows(where / "predictions-st-digits-test.jsonl")
+    english = {zh: en for en, zh in NUMBERS.items()}
+    said = [(row["reference"], row["hypothesis"].strip()) for row in rows]
+    return {
+        "exact_match": statistics.mean(expected == found for expected, found in said),
+        "transcript instead": statistics.mean(
+            english[expected] == found for expected, found in said
+        ),
+    }
+
+
+def _measured(folder: Path, where: Path) -> dict[str, Any]:
     from likeness import reader_of, text_loss
 
     from cslm_data.workspace import Workspace
@@ -196,10 +215,7 @@ def measure(folder: Path, arm: str, seed: int) -> dict[str, Any]:
                 "answered": group.num_answered,
                 **group.scores,
             }
-    rows = read_rows(where / "predictions-st-digits-test.jsonl")
-    right = [row["hypothesis"].strip() == row["reference"] for row in rows]
-    groups["st-digits: st/en-zh"]["exact_match"] = statistics.mean(right)
-    result = {
+    return {
         "valid": valid_losses(where),
         "groups": groups,
         "likeness": likenesses(folder, run.vocabulary, reader_of(run), speech=True),
@@ -207,8 +223,6 @@ def measure(folder: Path, arm: str, seed: int) -> dict[str, Any]:
             kind: text_loss(run, encoded) for kind, encoded in held_out_text(folder).items()
         },
     }
-    write_json(kept, result)
-    return result
 
 
 def valid_losses(where: Path) -> dict[str, tuple[float, float]]:
@@ -268,7 +282,12 @@ def likenesses(folder: Path, vocabulary: Any, read: Any, *, speech: bool) -> dic
     def text(words: str, language: str) -> Segment:
         return Segment(modality="text", language=language, role="user", trained=False, text=words)
 
-    pairs = {"text en, text zh": [(text(en, "en"), text(zh, "zh")) for en, zh in bitext(folder)]}
+    pairs = {
+        "text en, text zh": [
+            (text(en, "en"), text(zh, "zh"))
+            for en, zh in test_pairs(folder / "manifests", NUM_TEXT_PAIRS)
+        ]
+    }
     if speech:
         for language in ("en", "zh"):
             pairs[f"speech {language}, text {language}"] = list(
@@ -292,17 +311,6 @@ def likenesses(folder: Path, vocabulary: Any, read: Any, *, speech: bool) -> dic
         named = embed(read, vocabulary, [text(name, language) for name in names])
         found[f"digit en, number word {language}"] = class_likeness(vectors, named, classes)
     return found
-
-
-def bitext(folder: Path) -> list[tuple[str, str]]:
-    """Sentences of the test split with one translation, none of them twice."""
-    found: dict[str, str] = {}
-    seen: set[str] = set()
-    for row in read_rows(folder / "manifests" / "mt_tatoeba_en_zh.jsonl"):
-        if row["split"] == "test" and row["src"] not in found and row["tgt"] not in seen:
-            found[row["src"]] = row["tgt"]
-            seen.add(row["tgt"])
-    return list(found.items())[:NUM_TEXT_PAIRS]
 
 
 def spoken(folder: Path, mix: str, task: str, languages: str) -> Iterator[tuple[Any, Any]]:

@@ -165,3 +165,14 @@ def documents(folder: Path, split: str) -> list[str | tuple[str, str]]:
             else:
                 found[row["text"]] = None
     return sorted(found, key=lambda text: key64(*((text,) if isinstance(text, str) else text)))
+
+
+def test_pairs(folder: Path, most: int) -> list[tuple[str, str]]:
+    """English sentences of the test split with one Mandarin translation, no sentence twice."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for row in read_rows(folder / "mt_tatoeba_en_zh.jsonl"):
+        if row["split"] == "test" and row["src"] not in found and row["tgt"] not in seen:
+            found[row["src"]] = row["tgt"]
+            seen.add(row["tgt"])
+    return list(found.items())[:most]
