@@ -66,7 +66,6 @@ SETTINGS = (
 )
 
 _SPOKEN, _OTHER = f"corpus = '{DIGITS}'", f"corpus <> '{DIGITS}'"
-_WORDS = f"corpus = '{NUMBER_WORDS}'"
 SPEECH_SOURCES = [
     {"task": "asr", "weight": 0.3, "only": ["en"], "where": _SPOKEN, "max_epochs": 12},
     {"task": "asr", "weight": 0.15, "where": _OTHER, "temperature": 2, "max_epochs": 6},
@@ -79,7 +78,7 @@ MT_SOURCES = [
     {"task": "mt", "weight": 0.22, "only": ["en-zh", "zh-en", "en-de", "de-en"], **_PAIRS}
     | {"where": f"corpus <> '{NUMBER_WORDS}'"},
     {"task": "mt", "weight": 0.02, "only": ["en-zh", "zh-en"], **_PAIRS}
-    | {"where": _WORDS, "max_epochs": 100},
+    | {"where": f"corpus = '{NUMBER_WORDS}'", "max_epochs": 100},
 ]
 ARMS = {"with-mt": [*SPEECH_SOURCES, *MT_SOURCES], "no-mt": SPEECH_SOURCES}
 _SPEECH_TRANSLATION = {"task": "st", "weight": 1, "languages": "pairs", "only": ["en-zh"]}
@@ -299,15 +298,12 @@ def likenesses(folder: Path, vocabulary: Any, read: Any, *, speech: bool) -> dic
         one, other = ([pair[side] for pair in both] for side in (0, 1))
         vectors = embed(read, vocabulary, one), embed(read, vocabulary, other)
         found[name] = pair_likeness(*vectors)
-    words = {
-        language: list(names) for language, names in (("en", NUMBERS), ("zh", NUMBERS.values()))
-    }
     if not speech:
         return found
     takes = list(spoken(folder, "digits", "asr", "en"))
     vectors = embed(read, vocabulary, [take for take, _ in takes])
     classes = [list(NUMBERS).index(said.text) for _, said in takes]
-    for language, names in words.items():
+    for language, names in (("en", NUMBERS), ("zh", NUMBERS.values())):
         named = embed(read, vocabulary, [text(name, language) for name in names])
         found[f"digit en, number word {language}"] = class_likeness(vectors, named, classes)
     return found
