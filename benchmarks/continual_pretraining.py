@@ -360,14 +360,14 @@ def print_table(columns: dict[str, list[dict[str, float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="keep everything here")
-    parser.add_argument("--data", type=Path, default=os.environ.get("CSLM_SHARED_DATA"))
+    parser.add_argument("--data", default=os.environ.get("CSLM_SHARED_DATA"))
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--only", choices=("catalog", "base", "mixes", "train", "measure"))
     parser.add_argument("--set", action="append", default=[], help="settings of cslm-train run")
     options = parser.parse_args()
-    if options.data is None:
-        print("skipped: no data; name its folder with --data or CSLM_SHARED_DATA")
+    if not options.data or not (Path(options.data) / "real").is_dir():
+        print(f"skipped: no data in {options.data}; name its folder: --data or CSLM_SHARED_DATA")
         return
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)

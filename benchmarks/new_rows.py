@@ -120,12 +120,12 @@ def _at_steps(workspace: Workspace, where: Path) -> Iterator[LoadedRun]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="keep everything here")
-    parser.add_argument("--data", type=Path, default=os.environ.get("CSLM_SHARED_DATA"))
+    parser.add_argument("--data", default=os.environ.get("CSLM_SHARED_DATA"))
     parser.add_argument("--choices", default=CHOICES, help="HOW:NOISE, with commas")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if options.data is None:
-        print("skipped: no data; name its folder with --data or CSLM_SHARED_DATA")
+    if not options.data or not (Path(options.data) / "real").is_dir():
+        print(f"skipped: no data in {options.data}; name its folder: --data or CSLM_SHARED_DATA")
         return
     logging.basicConfig(level=logging.WARNING)
     folder = options.folder.absolute()
