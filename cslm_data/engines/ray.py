@@ -188,12 +188,25 @@ class _Pool:
             seat.tasks.remove(task)
             yield task.part, result
 
+    def _has_result(self, reference: Any) -> bool:
+        try:
+            self._ray.get(reference)
+        except self._ray.exceptions.RayError:
+            return False
+        return True
+
     def _lost(self, seat: _Seat, error: Exception) -> None:
         """Replace an actor, the first time that one of its parts says that it is gone."""
         if seat not in self._ready:
             return
         self._ready.remove(seat)
-        at_work = seat.tasks[0]
+        # A part may have ended whose result was not taken yet: it is not the one at fault.
+        ended = [
+            id(task)
+            for reference, (other, task) in self._running.items()
+            if other is seat and self._has_result(reference)
+        ]
+        at_work = next(task for task in seat.tasks if id(task) not in ended)
         at_work.lost += 1
         log.warning("ray: a worker was lost, its parts are done again: %s", _first_line(error))
         if at_work.lost == _ATTEMPTS:
