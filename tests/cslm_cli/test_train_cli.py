@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from cslm_cli.answers import printable, safe_json
+from forked_commands import run_forked
 
 from cslm_data.ingest import ingest
 from cslm_data.mix import build_mix
@@ -32,6 +33,17 @@ def cslm_train(*arguments: object, workspace: Path) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "cslm_cli.train", *map(str, arguments)]
     environment = {**os.environ, "CSLM_WORKSPACE": str(workspace)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+
+
+def forked_cslm_train(*arguments: object, workspace: Path) -> subprocess.CompletedProcess[str]:
+    """The same, forked from a process that has its imports."""
+    return run_forked(
+        "cslm_cli.train",
+        list(map(str, arguments)),
+        environment={"CSLM_WORKSPACE": str(workspace)},
+        folder=workspace.parent,
+        timeout_s=240,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +131,18 @@ def test_a_model_is_trained_asked_and_measured_from_the_command_line(built: Work
 
     audio = where.parent / "0.wav"
     asked = ["generate", "asr", "--audio", audio, "--max-tokens", 5]
-    done = cslm_train(*asked, "--json", workspace=where)
+    done = forked_cslm_train(*asked, "--json", workspace=where)
     assert done.returncode == 0, done.stderr
     *chunks, end = [json.loads(line) for line in done.stdout.splitlines()]
     assert {chunk["event"] for chunk in chunks} <= {"chunk"}
     assert {chunk["part"] for chunk in chunks} <= {"ta"}
     assert end["event"] == "end"
     assert end["num_tokens"] <= 5
-    stored = cslm_train("generate", "asr", "--utt", "u0", "--max-tokens", 5, workspace=where)
+    stored = forked_cslm_train("generate", "asr", "--utt", "u0", "--max-tokens", 5, workspace=where)
     assert "asr: " in stored.stderr
     assert stored.stdout == "".join(f"ta [en] {printable(c['text'])}\n" for c in chunks)
 
-    done = cslm_train("evaluate", "--json", workspace=where)
+    done = forked_cslm_train("evaluate", "--json", workspace=where)
     assert done.returncode == 0, done.stderr
     evaluation = json.loads(done.stdout)
     assert [(g["task"], g["num_answered"]) for g in evaluation["groups"]] == [
@@ -139,14 +151,16 @@ def test_a_model_is_trained_asked_and_measured_from_the_command_line(built: Work
     ]
     assert (where / "runs" / "pretrain" / "evaluation-test.json").is_file()
 
-    wrong = cslm_train("generate", "asr", "--text", "hi", workspace=where)
+    wrong = forked_cslm_train("generate", "asr", "--text", "hi", workspace=where)
     assert "asr takes one of --audio, --utt; given: --text" in wrong.stderr
-    form = cslm_train("generate", "st", "--utt", "u0", "--answer", "text", workspace=where)
+    form = forked_cslm_train("generate", "st", "--utt", "u0", "--answer", "text", workspace=where)
     assert "--answer is of chat" in form.stderr
-    goes_on = cslm_train("generate", "continuation", "--utt", "u1", "--json", workspace=where)
+    goes_on = forked_cslm_train(
+        "generate", "continuation", "--utt", "u1", "--json", workspace=where
+    )
     assert goes_on.returncode == 0, goes_on.stderr
     assert {json.loads(line).get("part", "sa") for line in goes_on.stdout.splitlines()} == {"sa"}
-    unknown = cslm_train("generate", "tts", "--text", "hi", "--lang", "xx", workspace=where)
+    unknown = forked_cslm_train("generate", "tts", "--text", "hi", "--lang", "xx", workspace=where)
     assert "--lang: unknown language code 'xx'" in unknown.stderr
     assert (wrong.returncode, unknown.returncode) == (2, 2)
 
