@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import statistics
 import tempfile
 import time
@@ -89,6 +90,7 @@ def theirs(
     accumulation: int,
 ) -> Clock:
     """transformers' Trainer."""
+    from accelerate.state import AcceleratorState
     from transformers import (
         LlamaConfig,
         LlamaForCausalLM,
@@ -97,6 +99,9 @@ def theirs(
         TrainingArguments,
     )
 
+    # The number type of an earlier trainer would stay, whatever this one is told.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     shape = config.model
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -146,13 +151,16 @@ def theirs(
             use_cpu=True,
             bf16=config.trainer.precision == "bf16",
         )
-        Trainer(
+        trainer = Trainer(
             model=model,
             args=arguments,
             train_dataset=samples,
             data_collator=collate,
             callbacks=[Ticks()],
-        ).train()
+        )
+        mixed = trainer.accelerator.mixed_precision
+        assert (mixed == "bf16") == arguments.bf16, f"the trainer computes in {mixed}"
+        trainer.train()
     return clock
 
 
