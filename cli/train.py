@@ -126,6 +126,8 @@ def run(
     for option, value in given.items():
         if stage is None and value is not None:
             raise UsageError(f"{option} is of one stage: name it with --stage")
+    if init_checkpoint != "last" and stage is StageName.PRETRAIN and init_from is None:
+        raise UsageError("--init-checkpoint: of which run? name it with --init-from")
     from cslm_train.config_files import load_config
 
     where = shell.workspace_of(workspace)

@@ -106,6 +106,7 @@ def test_help_comes_without_loading_torch(tmp_path: Path) -> None:
         (["run", "--set", "model.size=3"], "model.size: no such field"),
         (["run", "--config", "nope.yaml"], "nope.yaml: no such configuration"),
         (["run", "--stage", "pretrain"], "no finished mix here"),
+        (["run", "--stage", "pretrain", "--init-checkpoint", "best"], "of which run? name it with"),
     ],
 )
 def test_a_mistake_is_one_message_without_a_traceback(
