@@ -18,6 +18,7 @@ from cslm_cli import (
     train_tables,
 )
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
+from cslm_cli.train_options import ConfigOption, MixOption, SettingsOption
 
 if TYPE_CHECKING:
     from cslm_train.evaluate import Evaluation
@@ -95,14 +96,9 @@ def run(
         StageName | None,
         typer.Option(help="Train this stage alone. Default: both.", show_default=False),
     ] = None,
-    config: Annotated[str, typer.Option(help="A YAML file, or the name of one of ours.")] = "smoke",
-    mix: Annotated[
-        str | None, typer.Option(help="Mix to train on. Default: named as the stage.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.field=value, over the configuration; repeatable."),
-    ] = None,
+    config: ConfigOption = "smoke",
+    mix: MixOption = None,
+    settings: SettingsOption = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/STAGE in the workspace.")
     ] = None,

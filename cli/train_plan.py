@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from cslm_cli import shell, tables
 from cslm_cli.shell import JsonOption, StageName, WorkspaceOption
+from cslm_cli.train_options import ConfigOption, MixOption, SettingsOption
 
 if TYPE_CHECKING:
     from cslm_train.planning.records import RunPlan
@@ -26,14 +27,9 @@ def plan(
         StageName | None,
         typer.Option(help="Plan this stage alone. Default: both.", show_default=False),
     ] = None,
-    config: Annotated[str, typer.Option(help="A YAML file, or the name of one of ours.")] = "smoke",
-    mix: Annotated[
-        str | None, typer.Option(help="Mix to train on. Default: named as the stage.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="section.field=value, over the configuration; repeatable."),
-    ] = None,
+    config: ConfigOption = "smoke",
+    mix: MixOption = None,
+    settings: SettingsOption = None,
     tokens: Annotated[
         float | None,
         typer.Option(min=1, help="Tokens of one pass, e.g. 8.6e9, in place of a mix."),
