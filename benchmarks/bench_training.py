@@ -35,6 +35,7 @@ from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.config import TrainConfig
 from cslm_train.config_files import load_config
+from cslm_train.models.weights import num_parameters
 from cslm_train.train import run_training
 from cslm_train.training.stopping import Stop
 from cslm_train.vocabulary import JointVocabulary
@@ -210,7 +211,7 @@ def main() -> None:
         tokens = sum(len(sample["ids"]) for sample in samples)
         accumulation = max(1, round(len(samples) / BATCH / options.steps))
         print(
-            f"{config.model.num_parameters(vocabulary.size):,} weights, {len(samples)} samples of "
+            f"{num_parameters(config.model, vocabulary.size):,} weights, {len(samples)} samples of "
             f"{tokens / len(samples):.0f} tokens on average, {tokens / options.steps:.0f} a step: "
             f"{options.steps} packs of {options.pack_length}, or {accumulation} batches of {BATCH}"
         )

@@ -81,17 +81,6 @@ class ModelConfig:
         """Width of a head."""
         return self.head_dim or self.model_dim // self.num_heads
 
-    def num_parameters(self, vocab_size: int) -> int:
-        """Weights of the model with a vocabulary of that size."""
-        width, inner, head = self.model_dim, self.ffn_inner_dim, self.head_width
-        projected = (self.num_heads + 2 * self.num_kv_heads) * head
-        attention = width * projected + width * self.num_heads * head
-        attention += projected if self.qkv_bias else 0
-        attention += 2 * head if self.qk_norm else 0
-        layer = attention + 3 * width * inner + 2 * width
-        embeddings = vocab_size * width * (1 if self.tied_embeddings else 2)
-        return embeddings + self.num_layers * layer + width
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:

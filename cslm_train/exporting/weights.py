@@ -23,7 +23,8 @@ from cslm_data.errors import CorruptArtefactError
 from cslm_data.progress import progress
 from cslm_data.workspace import write_json
 from cslm_train.config import ModelConfig
-from cslm_train.models.hugging_face import OUTPUT, to_hugging_face, weight_shapes
+from cslm_train.models.hugging_face import to_hugging_face
+from cslm_train.models.weights import OUTPUT, weight_shapes
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cslm_data.errors import CorruptArtefactError, MissingArtefactError, UsageError
 from cslm_data.keys import content_id
 from cslm_train.config import BASE_REQUIRED, ModelConfig, RopeScaling
+from cslm_train.models.weights import EMBEDDING, OUTPUT, weight_shapes
 
 if TYPE_CHECKING:  # config.json is read where there is no torch, to plan a run
     from torch import Tensor
@@ -31,8 +32,6 @@ ARCHITECTURES = {
     "qwen3": "Qwen3ForCausalLM",
 }
 """`model_type` of a config.json we read, and the class of transformers."""
-
-EMBEDDING, OUTPUT = "decoder_frontend.embed.weight", "final_proj.weight"
 
 _NAMES = {
     "model.embed_tokens": "decoder_frontend.embed",
@@ -325,37 +324,6 @@ def _checked(weights: dict[str, Tensor], base: BaseModel) -> dict[str, Tensor]:
             f"{base.folder}: its weights are not those of its config.json: {'; '.join(wrong[:3])}"
         )
     return weights
-
-
-def weight_shapes(model: ModelConfig, vocab_size: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight, in our names."""
-    width, inner, head = model.model_dim, model.ffn_inner_dim, model.head_width
-    queries, keys = model.num_heads * head, model.num_kv_heads * head
-    layer: dict[str, tuple[int, ...]] = {
-        "self_attn.q_proj.weight": (queries, width),
-        "self_attn.k_proj.weight": (keys, width),
-        "self_attn.v_proj.weight": (keys, width),
-        "self_attn.output_proj.weight": (width, queries),
-        "ffn.gate_proj.weight": (inner, width),
-        "ffn.inner_proj.weight": (inner, width),
-        "ffn.output_proj.weight": (width, inner),
-        "self_attn_layer_norm.weight": (width,),
-        "ffn_layer_norm.weight": (width,),
-    }
-    if model.qkv_bias:
-        layer |= {f"self_attn.{x}_proj.bias": (queries if x == "q" else keys,) for x in "qkv"}
-    if model.qk_norm:
-        layer |= {f"self_attn.{x}_norm.weight": (head,) for x in "qk"}
-    return {
-        EMBEDDING: (vocab_size, width),
-        **{
-            f"decoder.layers.{number}.{name}": shape
-            for number in range(model.num_layers)
-            for name, shape in layer.items()
-        },
-        "decoder.layer_norm.weight": (width,),
-        OUTPUT: (vocab_size, width),
-    }
 
 
 def to_hugging_face(weights: Mapping[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:

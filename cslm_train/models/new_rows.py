@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cslm_data.framing import CONTROLS
 from cslm_data.keys import keyed_rng
-from cslm_train.models.hugging_face import EMBEDDING, OUTPUT
+from cslm_train.models.weights import EMBEDDING, OUTPUT
 from cslm_train.vocabulary import JointVocabulary
 
 NewRows = Literal["mean", "subword", "kmeans"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cslm_train.config import LoraConfig, ModelConfig
+from cslm_train.models.weights import layer_shapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +51,10 @@ class Projection:
 
 def projections(model: ModelConfig) -> list[Projection]:
     """The matrices of a layer."""
-    width, inner = model.model_dim, model.ffn_inner_dim
-    queries, keys = model.num_heads * model.head_width, model.num_kv_heads * model.head_width
-    shapes = {
-        "self_attn.q_proj": (width, queries),
-        "self_attn.k_proj": (width, keys),
-        "self_attn.v_proj": (width, keys),
-        "self_attn.output_proj": (queries, width),
-        "ffn.gate_proj": (width, inner),
-        "ffn.inner_proj": (width, inner),
-        "ffn.output_proj": (inner, width),
-    }
     return [
-        Projection(name=name, input_dim=shape[0], output_dim=shape[1])
-        for name, shape in shapes.items()
+        Projection(name=name.removesuffix(".weight"), input_dim=shape[1], output_dim=shape[0])
+        for name, shape in layer_shapes(model).items()
+        if len(shape) == 2
     ]
 
 
@@ -80,15 +71,15 @@ def count_parameters(
     `base_vocab_size`: rows of text that a base model brings; None: the model is made from scratch.
     `only_rows`: nothing but embedding and output projection ever trains.
     """
-    width, head, layers = model.model_dim, model.head_width, model.num_layers
-    keys = model.num_kv_heads * head
+    width, layers = model.model_dim, model.num_layers
     of_layer = projections(model)
     sizes = {
         place: layers * sum(p.size for p in of_layer if p.name.startswith(place))
         for place in ("self_attn", "ffn")
     }
-    biases = layers * (model.num_heads * head + 2 * keys) if model.qkv_bias else 0
-    norms = layers * (2 * width + (2 * head if model.qk_norm else 0)) + width
+    vectors = {name: shape[0] for name, shape in layer_shapes(model).items() if len(shape) == 1}
+    biases = layers * sum(size for name, size in vectors.items() if name.endswith(".bias"))
+    norms = layers * sum(vectors.values()) - biases + width
     tables = 1 if model.tied_embeddings else 2
     embedding = vocab_size * width
     non_embedding = sizes["self_attn"] + biases + sizes["ffn"] + norms

@@ -17,8 +17,8 @@ from torch import Tensor
 from cslm_data.errors import AlreadyExistsError, MissingArtefactError, UsageError
 from cslm_data.progress import progress
 from cslm_train.config import LoraConfig
-from cslm_train.models.hugging_face import EMBEDDING, OUTPUT
 from cslm_train.models.loading import read_weights
+from cslm_train.models.weights import EMBEDDING, OUTPUT
 from cslm_train.run_folder import (
     RunInfo,
     base_model_folder,

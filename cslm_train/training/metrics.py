@@ -31,6 +31,7 @@ from typing import Any
 
 from cslm_data.workspace import atomic_path
 from cslm_train.config import ModelConfig
+from cslm_train.models.weights import num_parameters
 from cslm_train.run_folder import RunInfo, checkpoint_steps
 from cslm_train.training.flops import flops_per_token
 
@@ -230,7 +231,7 @@ def read_summary(
         text_perplexity=text_perplexity(run_dir),
         seconds=last.get("total_time", 0.0),
         tokens_per_second=tokens / busy_s if busy_s else 0.0,
-        num_parameters=info.config.model.num_parameters(info.vocab_size),
+        num_parameters=num_parameters(info.config.model, info.vocab_size),
         num_packs=num_packs,
         pack_fill=pack_fill,
         num_skipped=num_skipped,

@@ -17,8 +17,9 @@ from cslm_data.speech_tokenizer import SpeechTokenizer
 from cslm_data.text_tokenizer import load_text_tokenizer
 from cslm_data.workspace import Workspace
 from cslm_train.config_files import load_config
-from cslm_train.models.hugging_face import EMBEDDING, OUTPUT, read_base, read_base_weights
+from cslm_train.models.hugging_face import read_base, read_base_weights
 from cslm_train.models.new_rows import extend_rows
+from cslm_train.models.weights import EMBEDDING, OUTPUT
 from cslm_train.run_folder import RunInfo
 from cslm_train.training.beginning import initial_weights
 from cslm_train.vocabulary import JointVocabulary

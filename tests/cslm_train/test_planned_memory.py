@@ -21,6 +21,7 @@ from cslm_train.config import LoraConfig, ModelConfig
 from cslm_train.config_files import load_config
 from cslm_train.models.family import SpeechLM, create_model
 from cslm_train.models.lora import apply_lora
+from cslm_train.models.weights import num_parameters
 from cslm_train.planning.memory import (
     Arithmetic,
     Placement,
@@ -69,6 +70,7 @@ def test_public_models_have_the_weights_that_they_are_known_to_have(name: str, t
     shape = shape_of(name)
     parameters = count_parameters(shape.model, shape.vocab_size)
     assert parameters.total == total
+    assert num_parameters(shape.model, shape.vocab_size) == total
     parts = (parameters.embedding, parameters.output, parameters.non_embedding)
     assert sum(parts) == total
     assert set(SHAPES) >= {name}
@@ -84,7 +86,7 @@ def test_weights_by_part_are_those_of_a_real_model(kind: str, vocabulary: JointV
     def real(*parts: str) -> int:
         return sum(size for name, size in sizes.items() if any(part in name for part in parts))
 
-    assert parameters.total == sum(sizes.values()) == config.num_parameters(vocabulary.size)
+    assert parameters.total == sum(sizes.values()) == num_parameters(config, vocabulary.size)
     assert parameters.attention == real("q_proj", "k_proj", "v_proj", "self_attn.output_proj")
     assert parameters.feed_forward == real(".ffn.")
     assert parameters.norms == real("norm")
